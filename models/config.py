@@ -1,0 +1,107 @@
+"""What a model *is*: everything here is hashed into its bundle and changes what it answers.
+
+The one idea: time is counted in *steps* of the machine type's clock, life in its *life unit*
+(hours, or cycles); ``step_s`` ties the two for hours, and a cycle is one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Clock(Frozen):
+    """The grid of a machine type: tick ``t`` covers ``(t - step, t]``, anchored at the epoch."""
+
+    step_s: float = Field(3600.0, gt=0)
+    life_unit: Literal["h", "cycle"] = "h"
+
+    @property
+    def step_us(self) -> int:
+        return round(self.step_s * 1_000_000)
+
+    @property
+    def life_per_step(self) -> float:
+        """Life units that pass in one step."""
+        return self.step_s / 3600.0 if self.life_unit == "h" else 1.0
+
+
+class WindowConfig(Frozen):
+    """What a model sees: ``length`` steps, a value carried forward over at most ``carry`` steps."""
+
+    length: int = Field(64, ge=4)
+    carry: int = Field(3, ge=0)
+
+
+class HazardConfig(Frozen):
+    """Bins of the time to failure in life units; the last bin is open.
+
+    ``edges`` are the inner edges; every horizon must be one of them.
+    """
+
+    horizons: dict[str, float] = {"24h": 24.0, "48h": 48.0, "7d": 168.0}
+    edges: tuple[float, ...] = (6, 12, 24, 36, 48, 72, 96, 120, 144, 168, 216, 264, 336, 432, 576, 720, 960)
+    cap: float | None = None  # remaining life is reported as E[min(T, cap)] where a benchmark asks for it
+
+    @model_validator(mode="after")
+    def _horizons_are_edges(self) -> HazardConfig:
+        if list(self.edges) != sorted(set(self.edges)) or not self.edges or self.edges[0] <= 0:
+            raise ValueError("hazard.edges must be positive and strictly increasing")
+        missing = [name for name, value in self.horizons.items() if value not in self.edges]
+        if missing:
+            raise ValueError(f"hazard.edges must include every horizon; missing: {', '.join(missing)}")
+        return self
+
+
+class NetworkConfig(Frozen):
+    """The architecture (a file in ``models/networks``) and how it is fitted."""
+
+    name: str = "tcn"
+    hidden: int = Field(48, ge=4)
+    layers: int = Field(4, ge=1)
+    kernel: int = Field(5, ge=2)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    epochs: int = Field(30, ge=1)
+    patience: int = Field(8, ge=1)
+    batch_size: int = Field(16, ge=1)
+    noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
+    crop: int = Field(256, ge=8)  # training sees pieces of at most so many steps, with their left context
+    random_start: float = Field(0.0, ge=0, le=1)  # share of pieces whose left context is hidden in training
+    mean_weight: float = Field(0.0, ge=0)  # of the squared error of E[min(T, cap)] / cap, beside the likelihood
+    average: float = Field(0.98, ge=0, lt=1)  # decay of the running mean of weights that is kept; 0 keeps the last
+    ignore: tuple[str, ...] = ()  # channels that the network does not read
+    seed: int = 0
+
+
+class TreesConfig(Frozen):
+    """The gradient-boosted baseline."""
+
+    rounds: int = Field(200, ge=1)
+    leaves: int = Field(15, ge=2)
+    learning_rate: float = Field(0.08, gt=0)
+    min_rows: int = Field(50, ge=1)
+    max_windows: int = Field(20_000, ge=100)  # training windows, then rows (window times bin)
+    max_rows: int = Field(100_000, ge=100)
+    seed: int = 0
+
+
+class ModelConfig(Frozen):
+    clock: Clock = Clock()
+    window: WindowConfig = WindowConfig()
+    hazard: HazardConfig = HazardConfig()
+    network: NetworkConfig = NetworkConfig()
+    trees: TreesConfig = TreesConfig()
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON; equal digests mean equal models given equal data."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

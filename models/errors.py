@@ -1,0 +1,69 @@
+"""Errors that help: each says what was expected, what was found, where, and what to do."""
+
+from __future__ import annotations
+
+
+class MillwrightError(Exception):
+    """The work failed. ``exit_code`` is the command's, ``status`` the HTTP answer's."""
+
+    exit_code = 1
+    status = 500
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object = None,
+        found: object = None,
+        where: object = None,
+        do: str | None = None,
+    ) -> None:
+        self.what, self.expected, self.found, self.where, self.do = what, expected, found, where, do
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        middle = []
+        if self.expected is not None:
+            middle.append(f"expected {self.expected}")
+        if self.found is not None:
+            middle.append(f"found {self.found}")
+        text = self.what + (": " + ", ".join(middle) if middle else "")
+        if self.where is not None:
+            text += f" (in {self.where})"
+        return f"{text}. {self.do}." if self.do else f"{text}."
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders in Ray; keyword-only arguments need help to survive it.
+        return _rebuild, (type(self), self.what, self.expected, self.found, self.where, self.do)
+
+
+def _rebuild(
+    kind: type[MillwrightError], what: str, expected: object, found: object, where: object, do: str | None
+) -> MillwrightError:
+    return kind(what, expected=expected, found=found, where=where, do=do)
+
+
+class InputError(MillwrightError):
+    """The input or the configuration is wrong; nothing was changed."""
+
+    exit_code = 2
+    status = 422
+
+
+class NotFoundError(InputError):
+    """What was asked for is not here."""
+
+    status = 404
+
+
+class AccessError(InputError):
+    """No key, a wrong key, or a key without that right."""
+
+    status = 401
+
+
+class GateError(MillwrightError):
+    """A quality gate said no."""
+
+    exit_code = 3
+    status = 409

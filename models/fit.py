@@ -1,0 +1,245 @@
+"""Fitting a network: whole histories in pieces, a loss at every step, one epoch at a time.
+
+The one idea: a network sees W steps and nothing else, so one pass over a history yields the answer of every
+window in it; training on sequences is training on windows, at a fraction of the cost. Everything random in an
+epoch follows from the seed and the epoch's number, so a fit that was stopped goes on as if it never had been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from models.config import ModelConfig
+from models.errors import InputError
+from models.features import Sequence
+from models.hazard import usual_hazard
+from models.loss import RestrictedMean, negative_log_likelihood
+from models.networks import HazardNetwork, build
+from models.pieces import Batch, Piece, cut, stack
+from models.scaling import fit_scaling
+from models.windows import Channel
+
+__all__ = ["FORMAT", "NetworkFit", "Sequence"]
+
+WARM_UP = 0.05  # share of the training in which the learning rate rises; then it falls as a cosine
+MAX_GRADIENT = 1.0
+FORMAT = "millwright-fit/1"
+
+
+class NetworkFit:
+    """Trains one network; call ``epoch`` until ``done``. Torch's number of threads is the caller's to set."""
+
+    def __init__(
+        self,
+        train: list[Sequence],
+        validate: list[Sequence],
+        config: ModelConfig,
+        channels: tuple[Channel, ...],
+        *,
+        device: str = "cpu",
+    ) -> None:
+        _require_usable(train, "training")
+        _require_usable(validate, "validation")
+        self.config, self.device = config, torch.device(device)
+        self._train, self._validate = train, validate
+        self._channels = tuple(channel.name for channel in channels)
+        self._cap = config.hazard.cap or config.hazard.edges[-1]
+        self.scaling = fit_scaling(s.values[s.usable] for s in train if s.usable.any())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.network.seed)
+            self.network = self._empty_network()
+        self._start_at_usual_hazard()
+        self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
+        self._averaged, self._best = _copy(self.network), _copy(self.network)
+        self._epoch, self._best_epoch, self._best_objective, self._best_loss = 0, 0, math.inf, math.inf
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.network.learning_rate, weight_decay=config.network.weight_decay
+        )
+
+    @property
+    def done(self) -> bool:
+        """All epochs are over, or validation has not gained for ``patience`` of them."""
+        network = self.config.network
+        return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
+
+    @property
+    def best_loss(self) -> float:
+        """``validate_loss`` of the best epoch; inf before the first."""
+        return self._best_loss
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the training histories: epoch, train_loss, validate_loss and validate_rmse.
+
+        ``validate_loss`` is the mean censored negative log-likelihood of a step, ``validate_rmse`` the error of
+        E[min(T, cap)] where the truth is known (NaN where it nowhere is).
+        """
+        network = self.config.network
+        rng = np.random.default_rng([network.seed, self._epoch])
+        pieces = cut(self._train, network.crop, rng=rng, random_start=network.random_start)
+        batches = _batches(pieces, network.batch_size, rng=rng)
+        total, steps = 0.0, 0.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))
+            self.network.train()
+            for number, batch in enumerate(batches):
+                self._set_learning_rate((self._epoch + number / len(batches)) / network.epochs)
+                loss, count = self._step(self._stacked(batch))
+                total, steps = total + loss, steps + count
+        self._epoch += 1
+        validate_loss, validate_mse = self._validated()
+        objective = validate_loss + network.mean_weight * (0.0 if math.isnan(validate_mse) else validate_mse)
+        if objective < self._best_objective:
+            self._best_objective, self._best_loss, self._best_epoch = objective, validate_loss, self._epoch
+            self._best = {name: tensor.clone() for name, tensor in self._averaged.items()}
+        return {
+            "epoch": float(self._epoch), "train_loss": total / steps, "validate_loss": validate_loss,
+            "validate_rmse": math.sqrt(validate_mse) * self._cap,
+        }  # fmt: skip
+
+    def best(self) -> HazardNetwork:
+        """The network with the weights of the best validation epoch, on the CPU, in evaluation mode."""
+        with torch.random.fork_rng(devices=[]):
+            network = self._empty_network()
+        network.load_state_dict(self._best)
+        return network.cpu().eval()
+
+    def state(self) -> bytes:
+        """All that the next epoch depends on, but configuration and data: safetensors, JSON in its header."""
+        tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
+        tensors |= {f"averaged/{name}": t for name, t in self._averaged.items()}
+        tensors |= {f"best/{name}": t for name, t in self._best.items()}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+        about = {
+            "format": FORMAT, "config": self.config.digest(), "epoch": self._epoch, "best_epoch": self._best_epoch,
+            "best_objective": self._best_objective, "best_loss": self._best_loss,
+        }  # fmt: skip
+        plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+        saved: bytes = safetensors.torch.save(plain, metadata={"about": json.dumps(about)})
+        return saved
+
+    def restore(self, state: bytes) -> None:
+        """Go on where ``state`` was taken; raises InputError for a state of another configuration."""
+        about = _about(state)
+        if about["config"] != self.config.digest():
+            raise InputError(
+                "State of another fit", expected=f"configuration {self.config.digest()[:12]}",
+                found=str(about["config"])[:12], do="Restore with the configuration that the fit was started with",
+            )  # fmt: skip
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "best": {}, "optimizer": {}}
+        for name, tensor in safetensors.torch.load(state).items():
+            part, rest = name.split("/", 1)
+            parts[part][rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        self._averaged = {name: t.to(self.device) for name, t in parts["averaged"].items()}
+        self._best = {name: t.to(self.device) for name, t in parts["best"].items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, moment = name.split("/")
+            moments.setdefault(int(index), {})[moment] = tensor
+        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
+        self._epoch, self._best_epoch = about["epoch"], about["best_epoch"]
+        self._best_objective, self._best_loss = about["best_objective"], about["best_loss"]
+
+    def _empty_network(self) -> HazardNetwork:
+        ignored = self.config.network.ignore
+        used = [i for i, name in enumerate(self._channels) if name not in ignored]
+        return build(self.config, self.scaling, len(self._channels), used=used).to(self.device)
+
+    def _start_at_usual_hazard(self) -> None:
+        """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""
+        time = np.concatenate([s.time[s.usable] for s in self._train])
+        event = np.concatenate([s.event[s.usable] for s in self._train])
+        usual = usual_hazard(self.config.hazard.edges, time, event)
+        with torch.no_grad():
+            self.network.head.bias.copy_(torch.from_numpy(np.log(usual) - np.log1p(-usual)))
+
+    def _set_learning_rate(self, progress: float) -> None:
+        rise = min(1.0, (progress + 1e-3) / WARM_UP)
+        fall = 0.5 * (1.0 + math.cos(math.pi * progress)) if progress > WARM_UP else 1.0
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.network.learning_rate * rise * max(fall, 0.01)
+
+    def _stacked(self, pieces: list[Piece]) -> Batch:
+        context = self.network.body.receptive_field - 1
+        return stack(pieces, context, self.config.hazard.edges, self._cap).to(self.device)
+
+    def _step(self, batch: Batch) -> tuple[float, float]:
+        """One step of the optimizer; the sum of the steps' losses and their number."""
+        network, count = self.config.network, int(batch.usable.sum())
+        nll, squared = self._losses(batch)
+        loss = nll / count
+        if network.mean_weight:
+            loss = loss + network.mean_weight * squared / max(1, int((~batch.target.isnan() & batch.usable).sum()))
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
+        self._optimizer.step()
+        # Early on the mean follows the weights closely; later it spans 1 / (1 - average) steps.
+        done = float(next(iter(self._optimizer.state.values()))["step"])
+        decay = min(network.average, done / (done + 10))
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point():
+                self._averaged[name].lerp_(tensor, 1 - decay)
+        return float(nll.detach()), float(count)
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sums over usable steps: negative log-likelihood, and squared error of E[min(T, cap)] / cap."""
+        logits = self.network.valid(batch.values)
+        nll = (negative_log_likelihood(logits, batch.exposed, batch.failed) * batch.usable).sum()
+        known = batch.usable & ~batch.target.isnan()
+        error = (self._mean(logits) - batch.target.nan_to_num()) / self._cap
+        return nll, (error * error * known).sum()
+
+    def _validated(self) -> tuple[float, float]:
+        """Mean negative log-likelihood, and mean squared error of E[min(T, cap)] / cap, of the averaged weights."""
+        own = _copy(self.network)
+        self.network.load_state_dict(self._averaged)
+        self.network.eval()
+        sums = np.zeros(4)
+        with torch.inference_mode():
+            for pieces in _batches(cut(self._validate, 512), self.config.network.batch_size):
+                batch = self._stacked(pieces)
+                nll, squared = self._losses(batch)
+                known = (batch.usable & ~batch.target.isnan()).sum()
+                sums += [float(nll), float(batch.usable.sum()), float(squared), float(known)]
+        self.network.load_state_dict(own)
+        return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
+
+
+def _require_usable(sequences: list[Sequence], part: str) -> None:
+    if not any(sequence.usable.any() for sequence in sequences):
+        raise InputError(
+            f"Nothing to fit: the {part} part is empty", expected="at least one usable step",
+            found=f"{len(sequences)} machines without any", do="Ingest a longer history, or change the split",
+        )  # fmt: skip
+
+
+def _batches(pieces: list[Piece], size: int, *, rng: np.random.Generator | None = None) -> list[list[Piece]]:
+    """Batches of pieces of like length, so that little is computed on padding; with ``rng`` in random order."""
+    room = len(pieces) if rng is None else size * 8
+    ordered = [
+        piece
+        for start in range(0, len(pieces), max(room, 1))
+        for piece in sorted(pieces[start : start + room], key=lambda piece: piece.stop - piece.start)
+    ]
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _copy(network: HazardNetwork) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _about(state: bytes) -> dict[str, Any]:
+    """The JSON in a state's header: 8 bytes of length, then the header, by the safetensors format."""
+    length = int.from_bytes(state[:8], "little")
+    about: dict[str, Any] = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["about"])
+    return about

@@ -1,0 +1,152 @@
+"""One distribution of the time to failure: hazards of bins, and everything that follows from them.
+
+The one idea: life is cut at K inner edges into K+1 bins. ``hazard[k]`` is the chance to fail in bin k of a
+machine that has reached it. Inside a bin the hazard is constant (survival falls exponentially); the last bin is
+open: it is an endless row of bins as wide as the one before it, all with the last hazard. Every probability,
+quantile and mean is read from that one curve, so they cannot contradict each other, and risk can only grow with
+the horizon. Bins are closed on the right: a failure at an edge belongs to the bin that ends there.
+
+Legend: B rows, K inner edges, K1 = K + 1 bins, Q quantiles. Times are life units from the window's end.
+
+Source: Cox (1972), "Regression models and life-tables"; Brown (1975), "On the use of indicator variables for
+studying the time-dependence of parameters in a response-time model" (the likelihood as Bernoulli trials);
+Gensheimer & Narasimhan (2019), "A scalable discrete-time survival model for neural networks", PeerJ 7:e6257.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+# Hazards are kept off 0 and 1 by this much, so that logarithms stay finite.
+TINY = 1e-7
+
+
+class WindowModel(Protocol):
+    """Whatever answers windows with hazard logits: numpy in, numpy out."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def logits(self, values: Float32) -> Float32:
+        """Windows [B, W, C] float32, NaN where there is no value -> uncalibrated hazard logits [B, K1]."""
+        ...
+
+
+def widths(edges: Sequence[float]) -> Float64:
+    """Width of each bin [K1]; the open bin repeats the width of the one before it."""
+    inner = np.diff(np.asarray([0.0, *edges], dtype=np.float64))
+    return np.append(inner, inner[-1])
+
+
+def sigmoid(logits: ArrayLike) -> Float64:
+    """Logits of any shape -> hazards, float64, without overflow."""
+    z = np.asarray(logits, dtype=np.float64)
+    small = np.exp(-np.abs(z))
+    result: Float64 = np.where(z >= 0, 1.0, small) / (1.0 + small)
+    return result
+
+
+def exposure(edges: Sequence[float], time: ArrayLike, event: ArrayLike) -> tuple[Float64, Float64]:
+    """How much of each bin a machine went through, and in which it failed: ([B, K1], [B, K1]).
+
+    All likelihoods need only these two: ``sum(failed * log h + (exposed - failed) * log(1 - h))``. A failure
+    exposes its own bin fully; a censored machine its last bin in part (hazard constant within it). In the open
+    bin, a failure in the n-th repetition counts n exposures. A failure at time 0 or before falls into the first
+    bin. Times must not be NaN.
+    """
+    starts = np.asarray([0.0, *edges], dtype=np.float64)
+    width = widths(edges)
+    when = np.maximum(np.asarray(time, dtype=np.float64), 0.0)[:, None]
+    died = np.asarray(event, dtype=bool)
+    exposed = np.clip((when - starts) / width, 0.0, 1.0)
+    exposed[:, -1] = np.maximum(when[:, 0] - starts[-1], 0.0) / width[-1]
+    failed = np.zeros_like(exposed)
+    bins = np.searchsorted(starts[1:], when[:, 0], side="left")
+    rows = np.flatnonzero(died)
+    failed[rows, bins[rows]] = 1.0
+    exposed[rows, bins[rows]] = np.maximum(np.ceil(exposed[rows, bins[rows]]), 1.0)
+    return exposed, failed
+
+
+def log_likelihood(hazard: ArrayLike, edges: Sequence[float], time: ArrayLike, event: ArrayLike) -> Float64:
+    """Censored log-likelihood of each row [B]: hazard [B, K1], time [B], event [B] (False: censored at time)."""
+    h = _clipped(hazard)
+    exposed, failed = exposure(edges, time, event)
+    result: Float64 = (failed * np.log(h) + (exposed - failed) * np.log1p(-h)).sum(axis=1)
+    return result
+
+
+def survival(hazard: ArrayLike, edges: Sequence[float]) -> Float64:
+    """Chance to live past each inner edge [B, K]."""
+    h = np.asarray(hazard, dtype=np.float64)
+    return np.cumprod(1.0 - h[:, : len(edges)], axis=1, dtype=np.float64)
+
+
+def survival_at(hazard: ArrayLike, edges: Sequence[float], time: ArrayLike) -> Float64:
+    """Chance to live past ``time`` [B]: a number or one for each row; exact at edges, exponential between."""
+    h = _clipped(hazard)
+    when = np.broadcast_to(np.asarray(time, dtype=np.float64), (len(h),))
+    exposed, _ = exposure(edges, when, np.zeros(len(h), dtype=bool))
+    result: Float64 = np.exp((exposed * np.log1p(-h)).sum(axis=1))
+    return result
+
+
+def probability_within(hazard: ArrayLike, edges: Sequence[float], horizon: float) -> Float64:
+    """Chance to fail within ``horizon`` life units [B]."""
+    return np.subtract(1.0, survival_at(hazard, edges, horizon))
+
+
+def quantiles(hazard: ArrayLike, edges: Sequence[float], q: Sequence[float] = (0.1, 0.5, 0.9)) -> Float64:
+    """Remaining life that a share ``q`` does not reach [B, Q]; inf where it lies beyond the last edge."""
+    h = _clipped(hazard)
+    starts = np.asarray([0.0, *edges], dtype=np.float64)
+    decay = -np.log1p(-h[:, :-1])
+    # Cumulative hazard at 0 and at every inner edge: the quantile is where it reaches -log(1 - q).
+    total = np.concatenate([np.zeros((len(h), 1)), np.cumsum(decay, axis=1)], axis=1)
+    wanted = -np.log1p(-np.asarray(q, dtype=np.float64))
+    found = np.full((len(h), len(wanted)), np.inf)
+    for column, level in enumerate(wanted):
+        bins = (total < level).sum(axis=1) - 1
+        rows = np.flatnonzero(bins < len(edges))
+        inside = np.maximum(bins[rows], 0)
+        share = (level - total[rows, inside]) / decay[rows, inside]
+        found[rows, column] = starts[inside] + share * (starts[inside + 1] - starts[inside])
+    return found
+
+
+def restricted_mean(hazard: ArrayLike, edges: Sequence[float], cap: float) -> Float64:
+    """E[min(T, cap)] [B]: the area under the survival curve up to ``cap``.
+
+    Source: Royston & Parmar (2011), Statistics in Medicine 30, on the restricted mean survival time.
+    """
+    h = _clipped(hazard)
+    covered, _ = exposure(edges, np.asarray([cap]), np.asarray([False]))  # share of each bin below the cap
+    decay = -np.log1p(-h) * covered
+    before = np.exp(-np.concatenate([np.zeros((len(h), 1)), np.cumsum(decay, axis=1)[:, :-1]], axis=1))
+    area = before * (-np.expm1(-decay) / np.where(decay > 0, decay, 1.0)) * covered * widths(edges)
+    result: Float64 = area.sum(axis=1)
+    return result
+
+
+def usual_hazard(edges: Sequence[float], time: ArrayLike, event: ArrayLike) -> Float64:
+    """The hazard of each bin over all rows together [K1], pulled slightly to their common rate.
+
+    Half an event a bin is borrowed from the rate over all bins, so that an empty bin is neither 0 nor unknown.
+    """
+    exposed, failed = (x.sum(axis=0) for x in exposure(edges, time, event))
+    width = widths(edges)
+    rate = (failed.sum() + 0.5) / max(float((exposed * width).sum()), float(width.sum()))
+    prior = np.clip(1.0 - np.exp(-rate * width), TINY, 1.0 - TINY)
+    result: Float64 = np.clip((failed + 0.5) / (exposed + 0.5 / prior), TINY, 1.0 - TINY)
+    return result
+
+
+def _clipped(hazard: ArrayLike) -> Float64:
+    return np.clip(np.asarray(hazard, dtype=np.float64), TINY, 1.0 - TINY)

@@ -1,0 +1,97 @@
+"""Pieces of histories, stacked into batches for training on sequences.
+
+The one idea: a piece carries the steps before it that its first windows need, so cutting changes no window; only
+its own usable steps count in the loss. Steps before a history's beginning are NaN, as in a window.
+
+Legend: B pieces, T steps, R receptive field, C channels, K1 hazard bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.features import Sequence
+from models.hazard import exposure
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Steps ``start`` to ``stop`` of a sequence; ``alone``: as if nothing had been before them."""
+
+    sequence: Sequence
+    start: int
+    stop: int
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """values [B, R - 1 + T, C]; exposed and failed [B, T, K1]; target [B, T] of E[min(T, cap)], NaN where the
+    censoring hides it; usable [B, T]."""
+
+    values: Tensor
+    exposed: Tensor
+    failed: Tensor
+    target: Tensor
+    usable: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.values.to(device), self.exposed.to(device), self.failed.to(device), self.target.to(device),
+            self.usable.to(device),
+        )  # fmt: skip
+
+
+def cut(
+    sequences: Ordered[Sequence], size: int, *, rng: np.random.Generator | None = None, random_start: float = 0.0
+) -> list[Piece]:
+    """Every usable step in exactly one piece of at most ``size`` steps.
+
+    With ``rng`` the cuts fall at random, the pieces are shuffled, and a share ``random_start`` is alone.
+    """
+    pieces = []
+    for sequence in sequences:
+        usable = np.flatnonzero(sequence.usable)
+        if len(usable) == 0:
+            continue
+        first, last = int(usable[0]), int(usable[-1]) + 1
+        offset = 0 if rng is None else int(rng.integers(size))
+        for start in range(first - offset, last, size):
+            begin, end = max(start, first), min(start + size, last)
+            if sequence.usable[begin:end].any():
+                pieces.append(Piece(sequence, begin, end, rng is not None and rng.random() < random_start))
+    if rng is not None:
+        return [pieces[i] for i in rng.permutation(len(pieces))]
+    return pieces
+
+
+def stack(pieces: Ordered[Piece], context: int, edges: Ordered[float], cap: float) -> Batch:
+    """Pieces as one batch, padded on the right with NaN; ``context`` steps precede each piece."""
+    length = max(piece.stop - piece.start for piece in pieces)
+    num_channels = pieces[0].sequence.values.shape[1]
+    values = np.full((len(pieces), context + length, num_channels), np.nan, np.float32)
+    time = np.zeros((len(pieces), length), np.float32)
+    event = np.zeros((len(pieces), length), np.bool_)
+    usable = np.zeros((len(pieces), length), np.bool_)
+    for row, piece in enumerate(pieces):
+        sequence, own = piece.sequence, piece.stop - piece.start
+        begin = piece.start if piece.alone else max(0, piece.start - context)
+        values[row, context - (piece.start - begin) : context + own] = sequence.values[begin : piece.stop]
+        usable[row, :own] = sequence.usable[piece.start : piece.stop]
+        time[row, :own] = np.where(usable[row, :own], sequence.time[piece.start : piece.stop], 0)
+        event[row, :own] = sequence.event[piece.start : piece.stop] & usable[row, :own]
+    exposed, failed = exposure(edges, time.ravel(), event.ravel())
+    target = np.where(event | (time >= cap), np.minimum(time, cap), np.nan)
+    shape = (*time.shape, len(edges) + 1)
+    return Batch(
+        torch.from_numpy(values),
+        torch.from_numpy(exposed.reshape(shape).astype(np.float32)),
+        torch.from_numpy(failed.reshape(shape).astype(np.float32)),
+        torch.from_numpy(target.astype(np.float32)),
+        torch.from_numpy(usable),
+    )

@@ -1,0 +1,194 @@
+"""From a verified bundle and a window to the answer that is served; the same code offline and online.
+
+The one idea: a Predictor gives one calibrated hazard curve a window, and ``answer`` only reads
+that curve, so probabilities and remaining life cannot contradict each other. Needs no torch.
+
+B windows, W steps, C channels, K inner edges of the hazard's bins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle, BundleSpec
+from models.errors import InputError, MillwrightError
+from models.hazard import probability_within, quantiles
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Cause(TypedDict):
+    """Why a prediction is worth less than usual."""
+
+    code: str
+    text: str
+
+
+class Predictor:
+    """A model ready to score windows; one thread by default, since a replica holds many."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.spec: BundleSpec = bundle.spec
+        self._score = _network(bundle, threads) if bundle.spec.kind == "network" else _trees(bundle)
+
+    def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated hazard of each bin, [B, K+1] float32, of windows in canonical units, NaN for no value."""
+        length, channels = self.spec.config.window.length, len(self.spec.channels)
+        if values_BWC.ndim != 3 or values_BWC.shape[1:] != (length, channels):
+            raise InputError(
+                "Wrong shape of windows", expected=f"[-1, {length}, {channels}]", found=list(values_BWC.shape),
+                where=f"plant {self.spec.plant}",
+            )  # fmt: skip
+        if not len(values_BWC):
+            return np.empty((0, self.spec.num_bins), np.float32)
+        hazard: NDArray[np.float32] = self._score(np.ascontiguousarray(values_BWC, np.float32))
+        return hazard
+
+    def risk(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability [B] of a failure within the alarm's horizon."""
+        return risk(self.spec, self.hazard(values_BWC))
+
+
+def risk(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probability [B] of a failure within the alarm's horizon, from hazards."""
+    hazard = spec.config.hazard
+    found = probability_within(hazard_BK, hazard.edges, hazard.horizons[spec.alarm_horizon])
+    return np.asarray(found, np.float64)
+
+
+def answer(
+    spec: BundleSpec,
+    hazard_K: NDArray[np.float32],
+    *,
+    plant: str,
+    machine: str,
+    as_of_us: int,
+    data_until_us: int,
+    digest: str,
+    degraded: Sequence[Cause] = (),
+    operating_state: str | None = None,
+    reasons: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window.
+
+    A quantile past the last edge is given as that edge, and ``beyond`` names it; nothing is ever
+    NaN or infinite. ``failure_modes`` is empty while the model has no competing modes.
+    """
+    config = spec.config
+    hazard_BK = np.asarray(hazard_K, np.float32)[None]
+    return {
+        "plant": plant,
+        "machine": machine,
+        "failure_probability": {
+            name: _number(probability_within(hazard_BK, config.hazard.edges, horizon)[0])
+            for name, horizon in config.hazard.horizons.items()
+        },
+        "remaining_useful_life": remaining_useful_life(spec, hazard_BK),
+        "time_basis": "calendar" if config.clock.life_unit == "h" else "operating",
+        "as_of": iso(as_of_us),
+        "data_until": iso(data_until_us),
+        "operating_state": operating_state,
+        "failure_modes": {},
+        "model": {
+            "name": spec.name,
+            "version": spec.version,
+            "scope": spec.scope,
+            "num_failures_trained_on": spec.num_failures_trained_on,
+        },
+        "degraded": [dict(cause) for cause in degraded],
+        "prediction_id": prediction_id(spec.version, plant, machine, digest, data_until_us),
+    } | ({} if reasons is None else {"reasons": [dict(reason) for reason in reasons]})
+
+
+def remaining_useful_life(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> dict[str, Any]:
+    """Quantiles of the first row's remaining life, held at the last edge, which ``beyond`` then names."""
+    last = float(spec.config.hazard.edges[-1])
+    found = np.asarray(quantiles(hazard_BK, spec.config.hazard.edges, (0.1, 0.5, 0.9)), np.float64)[0]
+    past = ~(found <= last)  # NaN counts as past
+    p10, p50, p90 = (round(float(q), 3) for q in np.where(past, last, found))
+    beyond = last if past.any() else None
+    return {"p10": p10, "p50": p50, "p90": p90, "unit": spec.config.clock.life_unit, "beyond": beyond}
+
+
+def degradations(spec: BundleSpec, values_WC: NDArray[np.float32]) -> list[Cause]:
+    """What the window itself shows against trusting its prediction; an empty list where nothing does."""
+    known_WC = np.isfinite(values_WC)
+    if not known_WC.any():
+        return [Cause(code="no_data", text="no reading within the window")]
+    causes: list[Cause] = []
+    sensors = [c.role == "sensor" for c in spec.channels]
+    rows = np.flatnonzero(known_WC[:, sensors].any(axis=1))
+    steps, length = (len(values_WC) - int(rows[0]) if len(rows) else 0), spec.config.window.length
+    if steps < length:
+        causes.append(Cause(code="short_history", text=f"{steps} of {length} steps of history"))
+    for index, channel in enumerate(spec.channels):
+        column = values_WC[known_WC[:, index], index]
+        low, high = spec.ranges.get(channel.name, (-np.inf, np.inf))
+        if not len(column):
+            if channel.role == "sensor":
+                causes.append(Cause(code="sensor_missing", text=f"no value of {channel.name} within the window"))
+        elif column[-1] < low or column[-1] > high:
+            causes.append(
+                Cause(
+                    code="out_of_range",
+                    text=f"{channel.name} is {column[-1]:.4g} {channel.unit}; training saw {low:.4g} to {high:.4g}",
+                )
+            )
+    return causes
+
+
+def window_digest(values_WC: NDArray[np.float32]) -> str:
+    """SHA-256 of a window's shape and values; every NaN counts as the same NaN."""
+    canonical = np.where(np.isnan(values_WC), np.float32(np.nan), values_WC).astype("<f4", copy=False)
+    return hashlib.sha256(str(values_WC.shape).encode() + np.ascontiguousarray(canonical).tobytes()).hexdigest()
+
+
+def prediction_id(version: str, plant: str, machine: str, digest: str, data_until_us: int) -> str:
+    """The same model asked about the same window has one answer, hence one id."""
+    text = "\n".join((version, plant, machine, digest, str(data_until_us)))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def iso(time_us: int) -> str:
+    """Microseconds since the epoch as ISO 8601 in UTC."""
+    return (_EPOCH + timedelta(microseconds=int(time_us))).isoformat().replace("+00:00", "Z")
+
+
+def _number(probability: float) -> float:
+    value = float(probability)
+    # A model that gives NaN is broken; say so where it is seen instead of serving null.
+    if not np.isfinite(value):
+        raise MillwrightError("The model gave no number", expected="a probability", found=value, do="Retrain the model")
+    return round(min(max(value, 0.0), 1.0), 6)
+
+
+def _network(bundle: Bundle, threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    where = bundle.folder / "model.onnx"
+    try:
+        session = ort.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen kinds, all of them "this is no model"
+        raise InputError("Unreadable network", expected="ONNX", found=str(error)[:120], where=where) from error
+    found = [list(i.shape) for i in session.get_inputs()]
+    expected = [bundle.spec.config.window.length, len(bundle.spec.channels)]
+    if len(found) != 1 or session.get_inputs()[0].name != "values" or found[0][1:] != expected:
+        raise InputError("Wrong input of a network", expected=f"values [-1, {expected}]", found=found, where=where)
+    return lambda values_BWC: session.run(["hazard"], {"values": values_BWC})[0]
+
+
+def _trees(bundle: Bundle) -> Any:
+    from models.trees import TreesModel
+
+    model = TreesModel.from_text(bundle.model.decode("utf-8"))
+    return lambda values_BWC: bundle.spec.calibration.hazard(model.logits(values_BWC))

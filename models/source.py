@@ -1,0 +1,156 @@
+"""What a plant's raw files mean: the description that ``connect`` writes and everything else reads.
+
+The one idea: a plant is a list of *streams*; a stream is a set of files of one format and one
+role. The same description drives ingest and the unit conversion of readings sent over HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from models.config import Clock, Frozen
+from models.errors import InputError
+from models.units import CANONICAL_UNIT
+
+Role = Literal["readings", "failures", "maintenance", "errors", "operating_states", "machines", "ignored"]
+EVENT_KIND: dict[str, str] = {
+    "failures": "failure", "maintenance": "maintenance", "errors": "error", "operating_states": "operating_state",
+}  # fmt: skip
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+
+
+class CsvFormat(Frozen):
+    """How a text table is written; read in the order of the fields.
+
+    ``encoding`` is Python's name (``utf-8-sig`` drops a byte order mark). Leading lines that start
+    with ``comment`` are skipped, however many a file has, then ``skip_rows`` lines, then comes the
+    header (unless ``columns`` names the columns of a file without one), then ``skip_after_header``
+    lines (a row of units). ``delimiter`` may be ``whitespace`` (runs of blanks, trailing ones too).
+    """
+
+    delimiter: str = ","
+    decimal: Literal[".", ","] = "."
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] | None = None
+    comment: str | None = None
+    skip_rows: int = 0
+    skip_after_header: int = 0
+
+
+class TimeFormat(Frozen):
+    """How a stream writes time.
+
+    ``format``: ``iso`` (date, or date and time; ``T`` or a blank; with or without an offset; also a
+    Parquet timestamp), ``epoch_s|ms|us|ns``, ``counter`` (epoch + n steps), or a strptime pattern.
+    ``zone`` is an IANA name, applied where neither the text nor the type carries an offset.
+    """
+
+    column: str
+    format: str = "iso"
+    zone: str = "UTC"
+    step_s: float | None = None  # a counter's step
+
+
+class MachineFrom(Frozen):
+    """Where a row's machine comes from; ``prefix`` keeps equal numbers in two files apart.
+
+    ``pattern`` is searched (``re.search``) in the file's name (``file_name``), in its folder's path
+    below the root, with ``/`` (``folder``), or in the tag (``tag``). ``column`` and ``constant`` use
+    ``column`` and ``value``.
+    """
+
+    kind: Literal["column", "file_name", "folder", "constant", "tag"] = "column"
+    column: str | None = None
+    value: str | None = None
+    pattern: str | None = None  # a regular expression with group `machine` (and `sensor` where kind is `tag`)
+    prefix: str = ""
+
+
+class SensorColumn(Frozen):
+    """One raw column or tag: the sensor it becomes, what it measures, and in which unit it is written."""
+
+    sensor: str
+    kind: str = "number"
+    unit: str = "1"
+    low: float | None = None  # physically possible range, in canonical units
+    high: float | None = None
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in CANONICAL_UNIT:
+            raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(CANONICAL_UNIT)}")
+        return kind
+
+
+class Stream(Frozen):
+    """A set of files of one format and one role. ``fields`` maps a table's column to a raw column.
+
+    A file's compression (gzip, zstd) is told by its first bytes, never by the description. The machine
+    is never among ``fields``; an event's ``started_at`` is, and equals ``time.column``. Every time
+    column of the stream is written as ``time``, except the fields in ``times``. In the long layout
+    ``sensors`` is keyed by the tag, or by the pattern's group ``sensor`` where the machine is in the tag.
+    A readings stream without ``machine_type`` takes each machine's type from the machines stream.
+    """
+
+    name: str
+    role: Role
+    files: str  # a glob below the source's root, as pathlib reads it; hidden files never match
+    format: Literal["csv", "jsonl", "json", "parquet"] = "csv"
+    csv: CsvFormat = CsvFormat()
+    layout: Literal["wide", "long"] = "wide"
+    time: TimeFormat | None = None
+    machine: MachineFrom = MachineFrom()
+    machine_type: str | None = None
+    sensors: dict[str, SensorColumn] = {}
+    tag_column: str | None = None  # long layout
+    value_column: str | None = None
+    quality_column: str | None = None
+    quality_good: tuple[str, ...] = ()
+    fields: dict[str, str] = {}  # events: started_at, ended_at, recorded_at, component, failure_mode, code, ...
+    values: dict[str, dict[str, str]] = {}  # field -> raw text -> canonical text
+    times: dict[str, TimeFormat] = {}  # field -> its own way of writing time, where it differs from `time`
+    period_s: float | None = None  # median time between consecutive readings of a machine (long: of a tag)
+    run_to_failure: bool = False  # each machine's record ends with its failure
+
+
+class SourceDescription(Frozen):
+    """All of a plant's raw data. ``doubts`` are what ``connect`` could not settle: code -> question."""
+
+    plant: str
+    root: str
+    clock: Clock = Clock()
+    streams: tuple[Stream, ...] = Field(min_length=1)
+    doubts: dict[str, str] = {}
+
+    @field_validator("plant")
+    @classmethod
+    def _name(cls, plant: str) -> str:
+        return checked_name(plant, "plant")
+
+    def sensors(self) -> dict[str, SensorColumn]:
+        """Every sensor of every readings stream by its canonical name, sorted."""
+        found = {s.sensor: s for stream in self.streams if stream.role == "readings" for s in stream.sensors.values()}
+        return dict(sorted(found.items()))
+
+    def by_raw_name(self) -> dict[str, SensorColumn]:
+        """Raw column or tag -> sensor, and each sensor under its own name, in canonical units."""
+        own = {
+            name: SensorColumn(sensor=name, kind=s.kind, unit=CANONICAL_UNIT[s.kind], low=s.low, high=s.high)
+            for name, s in self.sensors().items()
+        }
+        raw = {key: s for stream in self.streams if stream.role == "readings" for key, s in stream.sensors.items()}
+        return own | raw
+
+
+def checked_name(name: str, what: str) -> str:
+    """A name that is safe as a folder and in a URL. Raises InputError."""
+    if not NAME.match(name) or ".." in name:
+        raise InputError(
+            f"Not a {what} name", expected="1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit",
+            found=repr(name), do=f"Choose another {what} name",
+        )  # fmt: skip
+    return name

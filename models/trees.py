@@ -1,0 +1,204 @@
+"""The gradient-boosted baseline: one LightGBM that answers with the same hazard curve as the networks.
+
+The one idea: a window that is at risk in a bin is a row, its features and the bin, with the question "does it fail
+in this bin?". Partial exposure is the row's weight. So censoring is exact, one model serves all bins, and it
+returns hazards [B, K1] like any network. The no-sensor baseline is the same on the context channels alone.
+
+Source: Brown (1975) for the person-period rows; Ke et al. (2017), "LightGBM", NeurIPS 30.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ModelConfig
+from models.errors import InputError
+from models.features import Sequence, feature_names, features
+from models.hazard import Float32, Float64, exposure, usual_hazard
+from models.windows import Channel, windows_ending
+
+FORMAT = "millwright-trees/1"
+# Rounds without a gain in validation after which no more trees are added.
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Person-period rows: inputs [R, F + 1], failed [R], weight [R], the usual logit of each row's bin [R]."""
+
+    inputs: Float32
+    failed: Float32
+    weight: Float32
+    offset: Float32
+
+
+class TreesModel:
+    """A fitted LightGBM with the face of every window model (``models.hazard.WindowModel``)."""
+
+    def __init__(self, booster: lightgbm.Booster, *, usual: Ordered[float], used: Ordered[int], kind: str) -> None:
+        self.booster, self.usual, self.used, self.kind = booster, tuple(usual), tuple(used), kind
+
+    def logits(self, values: Float32) -> Float32:
+        """Windows [B, W, C] -> uncalibrated hazard logits [B, K1]."""
+        num_bins = len(self.usual)
+        if len(values) == 0:
+            return np.empty((0, num_bins), np.float32)
+        found = features(values[:, :, list(self.used)])
+        inputs = np.column_stack([np.repeat(found, num_bins, axis=0), np.tile(np.arange(num_bins), len(found))])
+        raw = self.booster.predict(inputs, raw_score=True, num_threads=1)
+        logits: Float32 = (np.reshape(raw, (-1, num_bins)) + np.asarray(self.usual)).astype(np.float32)
+        return logits
+
+    def importance(self) -> dict[str, float]:
+        """Share of the total gain by feature, largest first."""
+        gain = self.booster.feature_importance("gain")
+        named = dict(zip(self.booster.feature_name(), gain / max(gain.sum(), 1e-12), strict=True))
+        return dict(sorted(named.items(), key=lambda item: -item[1]))
+
+    def to_text(self) -> str:
+        """A line of JSON, then LightGBM's own text."""
+        about = {"format": FORMAT, "kind": self.kind, "used": list(self.used), "usual": list(self.usual)}
+        return json.dumps(about) + "\n" + str(self.booster.model_to_string())
+
+    @classmethod
+    def from_text(cls, text: str) -> TreesModel:
+        """What ``to_text`` wrote. Raises InputError for anything else."""
+        head, _, body = text.partition("\n")
+        try:
+            about = json.loads(head)
+            if about["format"] != FORMAT:
+                raise ValueError(about["format"])
+            booster = lightgbm.Booster(model_str=body)
+            return cls(booster, usual=about["usual"], used=about["used"], kind=about["kind"])
+        except (ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
+            raise InputError("Unreadable trees", expected=FORMAT, found=str(error)[:80]) from error
+
+
+def fit_trees(
+    train: list[Sequence],
+    validate: list[Sequence],
+    config: ModelConfig,
+    channels: tuple[Channel, ...],
+    *,
+    sensors: bool = True,
+) -> TreesModel:
+    """Fit on windows of the training sequences, stop by the censored likelihood of the validation sequences.
+
+    Without ``sensors`` it is the no-sensor baseline: age and error log alone. Deterministic for a seed. Raises
+    InputError where a part has no usable step.
+    """
+    used = tuple(i for i, channel in enumerate(channels) if sensors or channel.role == "context")
+    rng = np.random.default_rng(config.trees.seed)
+    usual = _usual_logits(train, config)
+    size = config.trees.max_windows
+    fitted = _rows(train, config, used=used, usual=usual, max_windows=size, rng=rng)
+    checked = _rows(validate, config, used=used, usual=usual, max_windows=size // 4, rng=rng)
+    names = [*(name.replace(" ", "_") for name in feature_names([channels[i].name for i in used])), "bin"]
+    params = _params(config)
+    data = lightgbm.Dataset(
+        fitted.inputs, fitted.failed, weight=fitted.weight, init_score=fitted.offset, feature_name=names, params=params
+    )
+    later = lightgbm.Dataset(
+        checked.inputs, checked.failed, weight=checked.weight, init_score=checked.offset, reference=data
+    )
+    booster = lightgbm.train(
+        params, data, config.trees.rounds, valid_sets=[later],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )  # fmt: skip
+    best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=max(1, booster.best_iteration)))
+    return TreesModel(best, usual=[float(x) for x in usual], used=used, kind="trees" if sensors else "no_sensor")
+
+
+def _params(config: ModelConfig) -> dict[str, Any]:
+    trees = config.trees
+    return {
+        "objective": "binary", "num_leaves": trees.leaves, "learning_rate": trees.learning_rate,
+        "min_data_in_leaf": trees.min_rows, "feature_fraction": 0.3, "bagging_fraction": 0.7, "bagging_freq": 1,
+        "lambda_l2": 1.0, "max_bin": 63, "boost_from_average": False, "num_threads": 1, "seed": trees.seed,
+        "deterministic": True, "force_col_wise": True, "verbosity": -1,
+    }  # fmt: skip
+
+
+def _usual_logits(sequences: list[Sequence], config: ModelConfig) -> Float64:
+    """The hazards that hold without any feature, as logits: trees need only learn the difference."""
+    time = np.concatenate([s.time[s.usable] for s in sequences]) if sequences else np.empty(0)
+    event = np.concatenate([s.event[s.usable] for s in sequences]) if sequences else np.empty(0, bool)
+    usual = usual_hazard(config.hazard.edges, time, event)
+    return np.log(usual) - np.log1p(-usual)
+
+
+def _rows(
+    sequences: list[Sequence], config: ModelConfig, *, used: Ordered[int], usual: Float64, max_windows: int,
+    rng: np.random.Generator,
+) -> _Rows:  # fmt: skip
+    """Chosen windows, expanded to the bins they went through, thinned to ``max_rows``."""
+    length = config.window.length
+    found, exposed, failed = [], [], []
+    for sequence, (steps, weight) in zip(sequences, choose_steps(sequences, config, max_windows, rng), strict=True):
+        if len(steps):
+            head = np.full((length - 1, len(used)), np.nan, np.float32)
+            values = np.concatenate([head, sequence.values[:, list(used)]])
+            found.append(features(windows_ending(values, steps + length - 1, length)))
+            went, died = exposure(config.hazard.edges, sequence.time[steps], sequence.event[steps])
+            exposed.append(went * weight[:, None])
+            failed.append(died * weight[:, None])
+    return _expand(
+        np.concatenate(found), np.concatenate(exposed), np.concatenate(failed), usual=usual,
+        max_rows=config.trees.max_rows, rng=rng,
+    )  # fmt: skip
+
+
+def _expand(
+    found: Float32, exposed: Float64, failed: Float64, *, usual: Float64, max_rows: int, rng: np.random.Generator
+) -> _Rows:
+    """A row for each window and bin: all failures, and survived exposures thinned at random, weighted up."""
+    survived = exposed - failed
+    died_at, died_in = np.nonzero(failed)
+    lived_at, lived_in = np.nonzero(survived > 0)
+    keep = min(1.0, max(1, max_rows - len(died_at)) / max(1, len(lived_at)))
+    kept = rng.random(len(lived_at)) < keep
+    lived_at, lived_in = lived_at[kept], lived_in[kept]
+    windows, bins = np.concatenate([died_at, lived_at]), np.concatenate([died_in, lived_in])
+    weight = np.concatenate([failed[died_at, died_in], survived[lived_at, lived_in] / keep])
+    return _Rows(
+        np.column_stack([found[windows], bins]).astype(np.float32),
+        (np.arange(len(windows)) < len(died_at)).astype(np.float32),
+        weight.astype(np.float32),
+        usual[bins].astype(np.float32),
+    )
+
+
+def choose_steps(
+    sequences: list[Sequence], config: ModelConfig, max_windows: int, rng: np.random.Generator
+) -> list[tuple[NDArray[np.int64], Float64]]:
+    """Usable steps of each sequence and the number of steps each stands for, at most about ``max_windows``.
+
+    Neighbouring windows are nearly equal, so steps are thinned evenly from a random start; steps within the longest
+    horizon before a failure, the rare and telling ones, may fill half of the room. Raises InputError where there
+    is no usable step.
+    """
+    near_h = max(config.hazard.horizons.values(), default=config.hazard.edges[-1])
+    near = [np.flatnonzero(s.usable & s.event & (s.time <= near_h)) for s in sequences]
+    far = [np.flatnonzero(s.usable & ~(s.event & (s.time <= near_h))) for s in sequences]
+    num_near, num_far = sum(map(len, near)), sum(map(len, far))
+    if num_near + num_far == 0:
+        raise InputError(
+            "Nothing to fit trees on", expected="at least one usable step", found="none",
+            do="Ingest a longer history, or change the split",
+        )  # fmt: skip
+    near_stride = max(1, -(-num_near // max(max_windows // 2, max_windows - num_far)))
+    far_stride = max(1, -(-num_far // max(1, max_windows - num_near // near_stride)))
+    chosen = []
+    for close, distant in zip(near, far, strict=True):
+        parts = [(close, near_stride), (distant, far_stride)]
+        steps = [rows[int(rng.integers(stride)) :: stride] for rows, stride in parts]
+        weight = np.repeat([float(near_stride), float(far_stride)], [len(steps[0]), len(steps[1])])
+        chosen.append((np.concatenate(steps), weight))
+    return chosen

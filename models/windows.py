@@ -1,0 +1,183 @@
+"""Windows: irregular readings on the machine type's grid, the same bytes offline and online.
+
+The one idea: everything a window holds follows from the rows of its own ``length + carry`` ticks and
+from the events known at each tick, so training on a whole history, batch scoring and the service
+cut identical windows from identical rows. Shapes: N readings, T ticks, C channels, W window, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.config import Clock, WindowConfig
+from models.errors import InputError
+
+Float = npt.NDArray[np.float32]
+Int = npt.NDArray[np.int64]
+MAX_TICKS = 50_000_000  # 200 MB a channel: more means that a clock is wrong, not that a machine is old
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One column of a window; ``context`` channels come from the logs, not from sensors."""
+
+    name: str
+    kind: str
+    unit: str
+    role: Literal["sensor", "context"] = "sensor"
+
+
+CONTEXT: tuple[Channel, ...] = (
+    Channel("since_service", "time", "life", "context"),
+    Channel("errors_24h", "number", "1", "context"),
+)
+_NONE: Int = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class MachineEvents:
+    """What a feature may know of a machine's log, in microseconds UTC.
+
+    ``renewed_us[i]`` (end of a repair or replacement) is known from ``renewed_known_us[i]`` on;
+    ``errors_known_us`` is sorted. ``installed_us`` is None for a machine that no list names.
+    """
+
+    installed_us: int | None = None
+    renewed_us: Int = field(default_factory=lambda: _NONE)
+    renewed_known_us: Int = field(default_factory=lambda: _NONE)
+    errors_known_us: Int = field(default_factory=lambda: _NONE)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A machine's gridded history, ``values`` [T, C] float32, NaN = no value.
+
+    The first ``lead`` ticks precede the first reading, so that every window lies inside.
+    """
+
+    machine: str
+    first_tick: int
+    lead: int
+    values: Float
+
+    @property
+    def ticks(self) -> Int:
+        return np.arange(self.first_tick, self.first_tick + len(self.values), dtype=np.int64)
+
+
+def tick_of(time_us: Int, clock: Clock) -> Int:
+    """The tick that covers each time: ``ceil(time / step)``, so that a reading on the boundary closes its tick."""
+    return -(-np.asarray(time_us, np.int64) // clock.step_us)
+
+
+def grid(time_us: Int, values: Float, clock: Clock) -> tuple[int, Float]:
+    """Mean of each tick's finite readings, NaN where there is none.
+
+    ``time_us`` [N] sorted and unique, ``values`` [N, C]. Returns the first tick and [T, C].
+    Raises InputError where the times span more ticks than any machine has.
+    """
+    if len(time_us) == 0:
+        return 0, np.empty((0, values.shape[1]), np.float32)
+    ticks = tick_of(time_us, clock)
+    first, last = int(ticks[0]), int(ticks[-1])
+    if last - first >= MAX_TICKS:
+        raise InputError(
+            "Readings span too much time", expected=f"at most {MAX_TICKS} ticks of {clock.step_s:g} s",
+            found=last - first + 1, do="Correct the times, or the clock's step in the source description",
+        )  # fmt: skip
+    starts = np.flatnonzero(np.r_[True, ticks[1:] != ticks[:-1]])
+    present = np.isfinite(values)
+    # float64 sums over each tick's own rows, in time order: the same bytes whatever surrounds them.
+    sums = np.add.reduceat(np.where(present, values, 0).astype(np.float64), starts, axis=0)
+    counts = np.add.reduceat(present, starts, axis=0, dtype=np.int64)
+    out = np.full((last - first + 1, values.shape[1]), np.nan, np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out[ticks[starts] - first] = sums / counts
+    return first, out
+
+
+def carry_forward(values: Float, limit: int) -> Float:
+    """Fill a gap with the last value, for at most ``limit`` ticks. [T, C] -> [T, C]."""
+    if limit == 0 or len(values) == 0:
+        return values
+    rows = np.arange(len(values))[:, None]
+    source = np.maximum.accumulate(np.where(np.isnan(values), -1, rows), axis=0)
+    reachable = (source >= 0) & (rows - source <= limit)
+    return np.where(reachable, np.take_along_axis(values, np.maximum(source, 0), axis=0), np.nan).astype(np.float32)
+
+
+def context(ticks: Int, events: MachineEvents, clock: Clock) -> Float:
+    """The context channels [T, 2] at each tick's end, from what was recorded by then.
+
+    ``since_service`` is NaN before the installation and where nothing is known.
+    """
+    now = np.asarray(ticks, np.int64) * clock.step_us
+    newest = np.full(len(now), np.iinfo(np.int64).min, np.int64)
+    if events.installed_us is not None:
+        newest[now >= events.installed_us] = events.installed_us
+    for renewed, known in zip(events.renewed_us, events.renewed_known_us, strict=True):
+        visible = now >= max(int(renewed), int(known))
+        newest[visible] = np.maximum(newest[visible], renewed)
+    known_since = newest > np.iinfo(np.int64).min
+    age = np.full(len(now), np.nan, np.float32)
+    age[known_since] = (now[known_since] - newest[known_since]) / clock.step_us * clock.life_per_step
+    day_us = 86_400_000_000 if clock.life_unit == "h" else 24 * clock.step_us
+    seen = np.searchsorted(events.errors_known_us, now, side="right")
+    before = np.searchsorted(events.errors_known_us, now - day_us, side="right")
+    return np.stack([age, (seen - before).astype(np.float32)], axis=1)
+
+
+def series_of(
+    machine: str, time_us: Int, values: Float, events: MachineEvents, *, clock: Clock, window: WindowConfig
+) -> Series:
+    """A machine's rows, sorted by unique time, as a gridded series with context channels.
+
+    ``values`` [N, S] holds the plant's sensors in canonical units; the result has C = S + 2 channels.
+    """
+    lead = window.length - 1
+    first, sensors = grid(np.asarray(time_us, np.int64), np.asarray(values, np.float32), clock)
+    head = np.full((lead, sensors.shape[1]), np.nan, np.float32)
+    sensors = np.concatenate([head, carry_forward(sensors, window.carry)])
+    ticks = np.arange(first - lead, first - lead + len(sensors), dtype=np.int64)
+    return Series(machine, first - lead, lead, np.concatenate([sensors, context(ticks, events, clock)], axis=1))
+
+
+def latest_window(
+    machine: str, time_us: Int, values: Float, events: MachineEvents, *, clock: Clock, window: WindowConfig
+) -> tuple[int, Float]:
+    """The window [W, C] that ends with the newest reading, and its tick. Needs the last ``span_us`` of rows."""
+    oldest = (int(tick_of(time_us[-1:], clock)[0]) - window.length - window.carry) * clock.step_us
+    keep = np.asarray(time_us) > oldest
+    series = series_of(machine, time_us[keep], values[keep], events, clock=clock, window=window)
+    return int(series.ticks[-1]), window_ending(series, int(series.ticks[-1]), window.length)
+
+
+def span_us(clock: Clock, window: WindowConfig) -> int:
+    """How far back a window's rows reach: its length and the carry-forward before it."""
+    return (window.length + window.carry) * clock.step_us
+
+
+def window_ending(series: Series, tick: int, length: int) -> Float:
+    """The window [W, C] that a tick owns. Raises IndexError outside the series."""
+    end = tick - series.first_tick + 1
+    if end < length or end > len(series.values):
+        raise IndexError(f"no window of {length} ticks ends at tick {tick} of {series.machine}")
+    return np.ascontiguousarray(series.values[end - length : end])
+
+
+def windows_ending(values: Float, ends: Int, length: int) -> Float:
+    """Windows [N, W, C] that end at the rows ``ends`` of ``values`` [T, C]; every end must be >= length - 1."""
+    if len(ends) == 0:
+        return np.empty((0, length, values.shape[1]), np.float32)
+    views = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)  # [T-W+1, C, W]
+    return np.ascontiguousarray(views[np.asarray(ends) - (length - 1)].transpose(0, 2, 1))
+
+
+def channels_of(sensors: Sequence[tuple[str, str, str]]) -> tuple[Channel, ...]:
+    """Channels of a plant's windows from its (name, kind, unit), in the order of names, context last."""
+    return tuple(Channel(*sensor) for sensor in sorted(sensors)) + CONTEXT
