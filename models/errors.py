@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MillwrightError(Exception):
     """The work failed. ``exit_code`` is the command's, ``status`` the HTTP answer's."""
@@ -34,13 +36,12 @@ class MillwrightError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders in Ray; keyword-only arguments need help to survive it.
-        return _rebuild, (type(self), self.what, self.expected, self.found, self.where, self.do)
+        fields = {"expected": self.expected, "found": self.found, "where": self.where, "do": self.do}
+        return _rebuild, (type(self), self.what, fields)
 
 
-def _rebuild(
-    kind: type[MillwrightError], what: str, expected: object, found: object, where: object, do: str | None
-) -> MillwrightError:
-    return kind(what, expected=expected, found=found, where=where, do=do)
+def _rebuild(kind: type[MillwrightError], what: str, fields: dict[str, Any]) -> MillwrightError:
+    return kind(what, **fields)
 
 
 class InputError(MillwrightError):

@@ -112,7 +112,7 @@ def conversion(unit: str, kind: str) -> Conversion:
             "Unknown unit", expected=f"a unit of {kind} such as {canonical}", found=repr(unit),
             do="Correct `unit` of that sensor in the source description",
         )  # fmt: skip
-    if parsed == canonical or canonical == "1":
+    if canonical in (parsed, "1"):
         return Conversion(1.0, 0.0, canonical)
     quantity = _registry().Quantity
     target = "percent" if canonical == "percent" else canonical
@@ -126,4 +126,4 @@ def conversion(unit: str, kind: str) -> Conversion:
             "Unit does not fit the kind of sensor", expected=f"a unit of {kind} such as {canonical}",
             found=repr(unit), do="Correct `unit` or `kind` in the source description",
         ) from error  # fmt: skip
-    return Conversion(round(float(factor), 12), round(float(zero), 9), canonical)
+    return Conversion(float(factor), float(zero), canonical)

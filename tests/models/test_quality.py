@@ -15,7 +15,9 @@ def test_a_canonical_unit_changes_nothing(kind: str) -> None:
     assert (found.factor, found.offset) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize(("kind", "unit"), [("temperature", "degF"), ("pressure", "psi"), ("vibration", "in/s"), ("number", "1")])
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("temperature", "degF"), ("pressure", "psi"), ("vibration", "in/s"), ("number", "1")]
+)
 def test_ingest_and_the_service_read_a_column_alike(kind: str, unit: str) -> None:
     column = SensorColumn(sensor="s", kind=kind, unit=unit)
     offline, online = values.scale_of(column), scale_of(column)

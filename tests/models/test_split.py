@@ -10,14 +10,14 @@ FLEET = {f"m{i}": i % 4 for i in range(20)}
 
 
 def in_time(**options):
-    given_options = dict(train_until=0.6, validate_until=0.8, unseen_share=0.2, gap_us=5, seed=0) | options
+    given_options = {"train_until": 0.6, "validate_until": 0.8, "unseen_share": 0.2, "gap_us": 5, "seed": 0} | options
     return split_by_time(FLEET, 0, 100, **given_options)
 
 
 def test_parts_are_later_one_after_the_other_with_a_gap():
     split, now = in_time(), np.arange(101)
     seen = next(m for m in FLEET if m not in split.unseen)
-    assert np.flatnonzero(split.owns("train", seen, now)).tolist() == list(range(0, 61))
+    assert np.flatnonzero(split.owns("train", seen, now)).tolist() == list(range(61))
     assert np.flatnonzero(split.owns("validate", seen, now)).tolist() == list(range(66, 81))
     assert np.flatnonzero(split.owns("test", seen, now)).tolist() == list(range(86, 101))
 

@@ -1,0 +1,1 @@
+"""Where does it run? Command line, configuration, Ray session, storage, registry."""

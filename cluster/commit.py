@@ -1,0 +1,179 @@
+"""Writing Delta tables: files first, then one transaction a table that happens once.
+
+The one idea: Parquet files in a table's folder mean nothing until a transaction names them. So tasks
+write files wherever and however often they like, and the driver's single commit, marked with its
+application id and version, is the only moment at which anything changes. Delta itself does not
+de-duplicate application transactions: `commit_once` looks before it commits, and a second writer with
+the same id between the look and the commit makes Delta refuse the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from models.errors import MillwrightError
+
+STATISTICS = ("machine", "time", "started_at", "valid_from")  # columns whose minimum and maximum are kept
+ROW_GROUP = 131_072
+RETRIES = 10
+_TABLES_APP = "millwright.tables"  # creation and new columns
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A Parquet file that lies in a table's folder; ``path`` is relative to it."""
+
+    path: str
+    size: int
+    rows: int
+    partition: dict[str, str | None]
+    statistics: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def open_table(path: Path) -> DeltaTable | None:
+    """The table at its newest version, or None where there is none."""
+    try:
+        return DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
+    except TableNotFoundError:
+        return None
+
+
+def open_or_create(path: Path, schema: pa.Schema, *, partition_by: Sequence[str] = ()) -> DeltaTable:
+    """The table with at least the columns of ``schema``; both steps may be repeated and raced."""
+    table = open_table(path)
+    if table is None:
+        path.mkdir(parents=True, exist_ok=True)
+        kept = ",".join(name for name in STATISTICS if name in schema.names)
+        table = DeltaTable.create(
+            str(path), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by),
+            configuration={"delta.dataSkippingStatsColumns": kept} if kept else None,
+        )  # fmt: skip
+    for _ in range(RETRIES):
+        table = DeltaTable(str(path))
+        known = {field.name for field in table.schema().fields}
+        missing = [f for f in Schema.from_arrow(schema).fields if f.name not in known]
+        if not missing:
+            return table
+        try:
+            table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
+        except CommitFailedError:
+            continue
+    raise MillwrightError("Could not add columns", expected="no other writer", where=path, do="Run it again")
+
+
+def is_committed(path: Path, app_id: str, version: int = 1) -> bool:
+    """Whether the table already holds that application transaction."""
+    table = open_table(path)
+    return table is not None and (table.transaction_version(app_id) or 0) >= version
+
+
+def write_part(folder: Path, table: pa.Table, *, stem: str, partition: Mapping[str, str] | None = None) -> WrittenFile:
+    """Write ``table`` as one zstd Parquet file below ``folder``, on disk before this returns.
+
+    The name is new at every call: an earlier attempt's file is never overwritten, only never named.
+    """
+    partition = dict(partition or {})
+    sub = "/".join(f"{key}={value}" for key, value in partition.items())
+    path = f"{sub}/{stem}-{uuid.uuid4().hex[:12]}.parquet" if sub else f"{stem}-{uuid.uuid4().hex[:12]}.parquet"
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = [name for name in STATISTICS if name in table.column_names]
+    with target.open("wb") as file:
+        pq.write_table(
+            table.drop_columns([c for c in partition if c in table.column_names]), file, compression="zstd",
+            row_group_size=ROW_GROUP, write_statistics=kept or False,
+            use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)] or False,
+        )  # fmt: skip
+        file.flush()
+        os.fsync(file.fileno())
+    return WrittenFile(path, target.stat().st_size, table.num_rows, dict(partition), _statistics(table, kept))
+
+
+def commit_once(
+    table: DeltaTable,
+    add: Sequence[WrittenFile],
+    *,
+    app_id: str,
+    version: int = 1,
+    remove: Sequence[WrittenFile] = (),
+    serial: tuple[str, int] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bool:
+    """Add and remove files in one transaction, unless ``app_id`` did so before (then False).
+
+    ``table`` is the version that ``add`` was computed from. Raises CommitFailedError where another
+    writer has removed one of those files since, or has committed under the same ``app_id`` or the same
+    name in ``serial``: writers that share a serial name can never both build on one version.
+    """
+    if is_committed(Path(table.table_uri.removeprefix("file://")), app_id, version):
+        return False
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(f.path, f.size, f.partition, now, True, f.statistics) for f in add
+    ]
+    actions += [RemoveAction(f.path, True, now, f.size, f.partition) for f in remove]
+    transactions = [Transaction(app_id, version)] + ([Transaction(*serial)] if serial else [])
+    table.create_write_transaction(
+        actions, "append", table.schema(), table.metadata().partition_columns,
+        commit_properties=CommitProperties(app_transactions=transactions, custom_metadata=dict(metadata or {})),
+    )  # fmt: skip
+    return True
+
+
+def append_once(table_path: Path, table: pa.Table, *, app_id: str, version: int) -> bool:
+    """Append ``table`` exactly once, whoever repeats or races it; False where it was there already.
+
+    Versions of an ``app_id`` only grow. Creates the table, and adds its new columns first.
+    """
+    schema = table.schema
+    for _ in range(RETRIES):
+        delta = open_or_create(table_path, schema)
+        if (delta.transaction_version(app_id) or 0) >= version:
+            return False
+        # In the table's own types and order, with nulls for what this batch does not have.
+        whole = _conform(table, pa.schema(delta.schema().to_arrow()))
+        written = write_part(table_path, whole, stem="append")
+        try:
+            return commit_once(delta, [written], app_id=app_id, version=version)
+        except CommitFailedError:
+            (table_path / written.path).unlink(missing_ok=True)
+    raise MillwrightError("Could not append", expected="a table that others leave alone", where=table_path)
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _statistics(table: pa.Table, kept: Sequence[str]) -> str:
+    low: dict[str, str] = {}
+    high: dict[str, str] = {}
+    nulls = {name: table[name].null_count for name in kept}
+    for name in kept:
+        extremes = pc.min_max(table[name]).as_py()
+        if extremes["min"] is not None:
+            low[name], high[name] = _text(extremes["min"]), _text(extremes["max"])
+    return json.dumps({"numRecords": table.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+
+
+def _text(value: Any) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if isinstance(value, datetime) else str(value)

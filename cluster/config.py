@@ -1,0 +1,186 @@
+"""Settings of a deployment: where and how Millwright runs. ``models/config.py`` says what a model is.
+
+Precedence, lowest first: default, profile, the home's ``millwright.toml``, environment
+(``MILLWRIGHT__SERVE__PORT``), ``--set serve.port=9000``. ``explain`` says which one won.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from models.config import Frozen, ModelConfig
+from models.errors import InputError
+
+ENVIRONMENT_PREFIX = "MILLWRIGHT__"
+
+
+class ServeSettings(Frozen):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    replicas: int = Field(1, ge=1)
+    max_body_mb: float = Field(32.0, gt=0)
+    max_windows: int = Field(4096, ge=1)  # in one `score` request
+    journal_rows: int = Field(20_000, ge=1)  # predictions that may wait for the journal
+    model_poll_s: float = Field(5.0, gt=0)  # how often a replica looks for a new champion
+
+
+class RaySettings(Frozen):
+    address: str | None = None  # None: a local cluster of this process
+    num_cpus: int | None = None
+    object_store_mb: int = Field(512, ge=80)
+    token_path: str | None = None  # file with Ray's token (0600); needed beyond loopback
+
+
+class TuneSettings(Frozen):
+    trials: int = Field(4, ge=1)  # configurations tried a plant
+    concurrent: int | None = Field(None, ge=1)  # trials at once over all plants; None: one a core
+    seed: int = 0
+
+
+class SplitSettings(Frozen):
+    """Shares of time, then of machines. Later time and unseen machines are the test part."""
+
+    train_until: float = Field(0.6, gt=0, lt=1)
+    validate_until: float = Field(0.75, gt=0, lt=1)
+    unseen_machines: float = Field(0.2, ge=0, lt=1)
+    seed: int = 0
+
+
+class TimeSettings(Frozen):
+    """Answers to ``connect``'s doubts about time."""
+
+    zone: str | None = None
+    step: float | None = Field(None, gt=0)
+    dayfirst: bool | None = None
+
+
+class RegistrySettings(Frozen):
+    uri: str | None = None  # None: SQLite in the home
+
+
+class Settings(Frozen):
+    serve: ServeSettings = ServeSettings()
+    ray: RaySettings = RaySettings()
+    tune: TuneSettings = TuneSettings()
+    split: SplitSettings = SplitSettings()
+    time: TimeSettings = TimeSettings()
+    registry: RegistrySettings = RegistrySettings()
+    model: ModelConfig = ModelConfig()
+    owners: dict[str, str] = {}  # plant -> who answers for it
+
+
+Origins = dict[str, str]  # dotted key -> where its value came from
+
+
+def load_settings(
+    *,
+    home_file: Path | None = None,
+    profile: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+    assignments: Sequence[str] = (),
+) -> tuple[Settings, Origins]:
+    """Merge every layer. Raises InputError naming the key, what was expected and where it came from."""
+    merged: dict[str, Any] = {}
+    origins: Origins = {}
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if profile:
+        layers.append((f"profile {profile}", _profile(profile)))
+    if home_file is not None and home_file.is_file():
+        layers.append((str(home_file), _toml(home_file)))
+    layers.append(("the environment", _from_environment(environment)))
+    layers.append(("--set", _from_assignments(assignments)))
+    for origin, layer in layers:
+        for key, value in _leaves(layer):
+            _put(merged, key, value)
+            origins[".".join(key)] = origin
+    try:
+        # `strict=False`: environment and --set bring text; pydantic parses it by the field's type.
+        return Settings.model_validate(merged), origins
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"Wrong setting {name!r}", expected=first["msg"].lower(), found=repr(first.get("input")),
+            where=origins.get(name, "the configuration"), do="`millwright config` lists every setting",
+        ) from error  # fmt: skip
+
+
+def flatten(settings: Settings) -> dict[str, Any]:
+    """Dotted key -> value, every setting."""
+    return {".".join(key): value for key, value in _leaves(settings.model_dump(mode="json"))}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value and key not in ("horizons",):
+            found += _leaves(value, (*prefix, key))
+        else:
+            found.append(((*prefix, key), value))
+    return found
+
+
+def _put(tree: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
+    for part in key[:-1]:
+        nested = tree.setdefault(part, {})
+        if not isinstance(nested, dict):
+            raise InputError(f"Wrong setting {'.'.join(key)!r}", expected="a key of a section", found=repr(nested))
+        tree = nested
+    tree[key[-1]] = value
+
+
+def _profile(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise InputError("No such profile", expected="a TOML file", found=str(path), do="Check the path")
+        return _toml(path)
+    profiles = resources.files("cluster") / "profiles"
+    packaged = profiles / f"{name}.toml"
+    if not packaged.is_file():
+        known = sorted(p.name[:-5] for p in profiles.iterdir() if p.name.endswith(".toml"))
+        raise InputError("No such profile", expected=f"one of {', '.join(known)} or a .toml file", found=repr(name))
+    return tomllib.loads(packaged.read_text("utf-8"))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError("Unreadable configuration", expected="TOML", found=str(error), where=path) from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            key = tuple(part.lower() for part in name[len(ENVIRONMENT_PREFIX) :].split("__"))
+            _put(tree, key, _value(text))
+    return tree
+
+
+def _from_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError("Wrong --set", expected="key=value such as serve.port=9000", found=repr(text))
+        _put(tree, tuple(key.strip().split(".")), _value(value))
+    return tree
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON (lists, tables), else the text itself, which pydantic parses by type."""
+    if text[:1] in "[{" or text == "null":
+        try:
+            return TypeAdapter(Any).validate_json(text)
+        except ValidationError:
+            return text
+    return text

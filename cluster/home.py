@@ -1,0 +1,168 @@
+"""A deployment's folder: configuration, sources, lake, registry, logs. The Python surface starts here.
+
+``open_home(path)`` gives the same configuration and the same code as the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.config import Origins, Settings, load_settings
+from models.errors import InputError, NotFoundError
+from models.source import SourceDescription, checked_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MARK = "millwright.toml"  # a folder with this file is a home
+DEFAULT = "./millwright-home"
+_FIRST = "# Only what differs from the default. `millwright config` lists every setting.\n"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths of a deployment and its settings. Nothing here touches Ray, MLflow or torch."""
+
+    path: Path
+    settings: Settings
+    origins: Origins
+
+    @property
+    def sources(self) -> Path:
+        return self.path / "sources"  # <plant>.toml
+
+    @property
+    def lake(self) -> Path:
+        return self.path / "lake"  # <plant>/<table>
+
+    @property
+    def plans(self) -> Path:
+        return self.path / "plans"  # <plant>/<batch>.json
+
+    @property
+    def registry(self) -> Path:
+        return self.path / "registry"  # mlflow.db, bundles/<plant>/<version>, champions/<plant>.json
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"  # plants/<plant>.sqlite: windows of the service; keys.sqlite
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"  # what is running: <name>.json with pid, start time, ports
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def table(self, plant: str, name: str) -> Path:
+        return self.lake / checked_name(plant, "plant") / name
+
+    def plants(self) -> list[str]:
+        """Plants that are connected, sorted."""
+        return sorted(p.stem for p in self.sources.glob("*.toml"))
+
+    def source(self, plant: str) -> SourceDescription:
+        """The plant's source description. Raises NotFoundError, or InputError where it is malformed."""
+        from cluster.sources import read_source  # tomllib and pint only when asked
+
+        path = self.sources / f"{checked_name(plant, 'plant')}.toml"
+        if not path.is_file():
+            known = ", ".join(self.plants()) or "none yet"
+            raise NotFoundError(
+                "Unknown plant", expected=f"a connected plant ({known})", found=repr(plant), where=self.path,
+                do=f"Run `millwright connect PATH --plant {plant}`",
+            )  # fmt: skip
+        return read_source(path)
+
+    def launch(self, verb: str, **options: Any) -> Any:
+        """Run a verb as the command line would and return its report."""
+        from cluster.verbs import target
+
+        return target(verb)(self, **options)
+
+    def events(self, plant: str) -> pa.Table:
+        """The plant's events, every kind, in the order of ``started_at``."""
+        from cluster.storage import read_events
+
+        return read_events(self, plant)
+
+    def readings(self, plant: str) -> Any:
+        """A Ray dataset over every reading of the plant."""
+        return _job("jobs.dataset", "readings_dataset")(self, plant)
+
+    def windows(self, plant: str) -> Any:
+        """A Ray dataset of gridded series, one row a machine: ``machine``, ``first_tick``, ``values``."""
+        return _job("jobs.dataset", "series_dataset")(self, plant)
+
+    def studies(self, plant: str) -> Any:
+        """The plant's trials as a pandas frame, newest study first."""
+        return _job("cluster.registry", "studies")(self, plant)
+
+    def score(self, plant: str, frame: Any) -> Any:
+        """Predictions for a frame of readings with columns ``machine``, ``time`` and sensors."""
+        return _job("jobs.score", "score_frame")(self, plant, frame)
+
+
+def _job(module: str, function: str) -> Any:
+    # By name, as the verb table does: `cluster` never imports `jobs`.
+    return getattr(importlib.import_module(module), function)
+
+
+def resolve(path: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> Path:
+    return Path(path or environment.get("MILLWRIGHT_HOME") or DEFAULT).expanduser().resolve()
+
+
+def open_home(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = False,
+    profile: str | None = None,
+    assignments: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Home:
+    """Open a home; with ``create`` a missing or empty folder becomes one.
+
+    Raises InputError where the folder holds something else, NotFoundError where there is none.
+    """
+    where = resolve(path, environment)
+    if not (where / MARK).is_file():
+        _make(where, create)
+    settings, origins = load_settings(
+        home_file=where / MARK, profile=profile, environment=environment, assignments=assignments
+    )
+    return Home(where, settings, origins)
+
+
+def _make(where: Path, create: bool) -> None:
+    if where.exists() and not where.is_dir():
+        raise InputError("Not a home", expected="a folder", found="a file", where=where, do="Choose another --home")
+    contents = _names(where) if where.is_dir() else []
+    if contents:
+        raise InputError(
+            "Not a Millwright home", expected=f"an empty folder or one with {MARK}",
+            found=f"a folder that holds {', '.join(contents[:3])}", where=where, do="Choose another --home",
+        )  # fmt: skip
+    if not create:
+        raise NotFoundError(
+            "No home here", expected=f"a folder with {MARK}", found="nothing", where=where,
+            do="Name one with --home or MILLWRIGHT_HOME, or make one with `millwright connect` or `millwright demo`",
+        )  # fmt: skip
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        (where / MARK).write_text(_FIRST, "utf-8")
+    except OSError as error:
+        raise InputError(
+            "Cannot make a home", expected="a writable folder", found=error.strerror, where=where,
+            do="Choose another --home",
+        ) from error  # fmt: skip
+
+
+def _names(folder: Path) -> list[str]:
+    found: Iterable[str] = (p.name for p in folder.iterdir())
+    return sorted(found)

@@ -1,0 +1,242 @@
+"""What was tried and what is champion: MLflow for people, a pointer file for the machines that serve.
+
+The one idea: MLflow holds runs, versions and the alias `champion`; ``champions/<plant>.json`` repeats
+the alias, written last and atomically, so that serving and `status` never import MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cluster.files import write_atomically
+from cluster.home import Home
+from models.errors import InputError, MillwrightError, NotFoundError
+from models.source import checked_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHAMPION = "champion"  # the alias
+_PARENT = "mlflow.parentRunId"
+_NAME = "mlflow.runName"
+_VERSION = "millwright.version"
+_MOST_TAGS = 100  # MLflow's limits a batch
+_MOST_METRICS = 1000
+
+
+@dataclass(frozen=True)
+class Champion:
+    """``path`` is the bundle's folder, absolute."""
+
+    kind: str
+    version: str
+    path: Path
+
+
+def champion(home: Home, plant: str) -> Champion | None:
+    """The plant's champion, or None before there is one. Raises InputError where the pointer is damaged."""
+    path = _pointer(home, plant)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return Champion(str(found["kind"]), str(found["version"]), home.path / found["path"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "Damaged pointer to the champion", expected="JSON with kind, version and path", found=str(error),
+            where=path, do="Promote a version again",
+        ) from error  # fmt: skip
+
+
+def standing_champion(home: Home, plant: str) -> Champion:
+    """The plant's champion. Raises NotFoundError for an unknown plant, or one without a model."""
+    home.source(plant)
+    found = champion(home, plant)
+    if found is None:
+        raise NotFoundError(
+            "No model for this plant", expected="a champion", found="none", where=f"plant {plant}",
+            do=f"Run `millwright tune --plants {plant}`",
+        )  # fmt: skip
+    return found
+
+
+def bundle_folder(home: Home, plant: str, version: str) -> Path:
+    return home.registry / "bundles" / checked_name(plant, "plant") / checked_name(version, "version")
+
+
+def register(
+    home: Home, plant: str, *, version: str, kind: str, folder: Path, run_id: str | None, reason: str
+) -> Champion:
+    """Make ``folder`` the champion: a model version, the alias, then the pointer. Again is no harm."""
+    if not (folder / "manifest.json").is_file():
+        raise InputError("Not a bundle", expected="a folder with manifest.json", found="none", where=folder)
+    client = _client(home)
+    tags = {_VERSION: version, "kind": kind, "reason": reason, "plant": plant}
+    with _saying("register the champion"):
+        number = _version_number(client, plant, version)
+        if number is None:
+            made = client.create_model_version(plant, source=folder.resolve().as_uri(), run_id=run_id, tags=tags)
+            number = made.version
+        client.set_model_version_tag(plant, number, "reason", reason)
+        client.set_registered_model_alias(plant, CHAMPION, number)
+    inside = folder.resolve().is_relative_to(home.path)
+    where = folder.resolve().relative_to(home.path) if inside else folder.resolve()
+    champion = Champion(kind, version, where)
+    write_atomically(_pointer(home, plant), json.dumps(asdict(champion) | {"reason": reason}, default=str, indent=1))
+    return Champion(kind, version, folder.resolve())
+
+
+class Tracking:
+    """Runs in MLflow. As a context it ends, as failed, every run that is still open when it is left."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._client = _client(home)
+        self._experiments: dict[str, str] = {}
+        self._open: set[str] = set()
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for run_id in sorted(self._open):
+            self.end(run_id, ok=False)
+
+    def start(
+        self, experiment: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Begin a run; ``parent`` is the run id of the study it belongs to. Returns its run id."""
+        all_tags = {_NAME: name, **(tags or {})} | ({_PARENT: parent} if parent else {})
+        with _saying("start a run"):
+            run = self._client.create_run(self._experiment(experiment), tags=all_tags)
+        self._open.add(run.info.run_id)
+        return str(run.info.run_id)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+    ) -> None:
+        """Add to a run in one transaction. The caller chooses what is worth keeping."""
+        from mlflow.entities import Metric, Param
+
+        now_ms = int(time.time() * 1000)
+        values = [Metric(key, float(value), now_ms, step) for key, value in (metrics or {}).items()]
+        settings = [Param(key, str(value)) for key, value in (params or {}).items()]
+        with _saying("log to a run"):
+            first = settings[:_MOST_TAGS]
+            self._client.log_batch(run_id, metrics=values[:_MOST_METRICS], params=first)
+            for start in range(_MOST_TAGS, len(settings), _MOST_TAGS):
+                self._client.log_batch(run_id, params=settings[start : start + _MOST_TAGS])
+
+    def end(self, run_id: str, ok: bool = True) -> None:
+        with _saying("end a run"):
+            self._client.set_terminated(run_id, status="FINISHED" if ok else "FAILED")
+        self._open.discard(run_id)
+
+    def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            found = self._client.get_experiment_by_name(name)
+            where = (self._home.registry / "artifacts").as_uri() if not self._home.settings.registry.uri else None
+            self._experiments[name] = (
+                found.experiment_id if found else self._client.create_experiment(name, artifact_location=where)
+            )
+        return self._experiments[name]
+
+
+def studies(home: Home, plant: str) -> pd.DataFrame:
+    """The plant's trials, newest first: study, trial, status, started, its parameters and last metrics."""
+    import pandas as pd
+
+    client = _client(home)
+    runs = _runs(client, plant)
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    rows = [
+        {
+            "study": names.get(run.data.tags[_PARENT], run.data.tags[_PARENT]),
+            "trial": run.info.run_name,
+            "status": run.info.status,
+            "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+            **run.data.params,
+            **run.data.metrics,
+        }
+        for run in runs
+        if _PARENT in run.data.tags
+    ]
+    return pd.DataFrame(rows)
+
+
+def _runs(client: Any, experiment: str) -> list[Any]:
+    """Every run, newest first, page by page."""
+    found = client.get_experiment_by_name(experiment)
+    runs: list[Any] = []
+    token: str | None = None
+    while found:
+        page = client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"], page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def tracking_uri(home: Home) -> str:
+    return home.settings.registry.uri or f"sqlite:///{home.registry / 'mlflow.db'}"
+
+
+def _client(home: Home) -> Any:
+    """An MLflow client that says nothing and sends nothing; SQLite's tables are made at the first use."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    home.registry.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # importing MLflow sets its own level
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = tracking_uri(home)
+    with _saying("open the registry"):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _version_number(client: Any, plant: str, version: str) -> str | None:
+    """MLflow's number of our version; makes the plant's registered model where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(plant)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(f"name = '{plant}'")
+    return next((str(v.version) for v in found if v.tags.get(_VERSION) == version), None)
+
+
+def _pointer(home: Home, plant: str) -> Path:
+    return home.registry / "champions" / f"{checked_name(plant, 'plant')}.json"
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise MillwrightError(
+            f"MLflow could not {what}", found=str(error).splitlines()[0], do="Check registry.uri and its server"
+        ) from error

@@ -1,0 +1,241 @@
+"""A Ray session around a job: a local cluster of this process, or the cluster that the settings name.
+
+The one idea: Ray and Serve read most of their settings from the environment when they are imported
+or started, and hand it to every process they start; so the environment is complete *before*
+``import ray``, which happens nowhere else at this level.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import cluster
+from cluster.files import write_atomically
+from cluster.home import Home
+from cluster.running import forget, free_port, reap, record
+from models.errors import InputError, MillwrightError
+
+# HAProxy refuses a socket's path of more than 97 bytes, and Serve adds 68 to its folder's.
+_SCRATCH_PREFIX = "millwright-"
+_LONGEST_SCRATCH_PARENT = 97 - 68 - len(f"/{_SCRATCH_PREFIX}12345678")
+_NOISY = ("ray", "ray.data", "ray.serve", "ray.tune")
+
+
+@contextmanager
+def ray_session(home: Home, *, serve: bool = False) -> Iterator[None]:
+    """Ray is up inside. Nested use, and use inside a Ray worker or a test's cluster, changes nothing.
+
+    ``serve`` prepares the environment for HAProxy and low latency. Raises MillwrightError where
+    Ray does not start, InputError where the address cannot be used.
+    """
+    if _initialised():
+        yield
+        return
+    reap(home)
+    address = os.environ.get("RAY_ADDRESS") or home.settings.ray.address
+    if address and address.startswith(("http://", "https://")):
+        raise InputError(
+            "That is the address of Ray's Jobs API", expected="`auto`, HOST:PORT or no address", found=repr(address),
+            where="ray.address", do="Send the verb there with `millwright submit VERB`",
+        )  # fmt: skip
+    scratch = None if address else make_scratch()
+    name = f"ray-{os.getpid()}"
+    if scratch:
+        record(home, name, pid=os.getpid(), scratch=scratch)
+    with changed_environment(environment(home, scratch, serve=serve)):
+        try:
+            _start(home, address, scratch)
+            with stoppable():  # Ray replaces the handler of SIGTERM
+                yield
+        finally:
+            _end(scratch)
+            forget(home, name)
+
+
+@contextmanager
+def changed_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """The process's environment with ``values``, as before at the end."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key in os.environ.keys() - before.keys():
+            del os.environ[key]
+        os.environ.update(before)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the work as Ctrl-C does, so that every ``finally`` runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _interrupt) for number in _ending_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def make_scratch() -> Path:
+    """A private folder for a session's sockets and logs; its name marks the session's processes."""
+    parent = tempfile.gettempdir()
+    return Path(
+        tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent if len(parent) <= _LONGEST_SCRATCH_PARENT else "/tmp")
+    )
+
+
+def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, str]:
+    """What Ray's processes must find in their environment. What the user has set stays, but for what is the session's.
+
+    ``scratch`` is None on a cluster that is there already.
+    """
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",  # 32 actors a read otherwise: 28 s instead of 6
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "RAY_DATA_LOG_LEVEL": "ERROR",
+        "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; ours is the progress
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # small checkpoints, every epoch
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    if serve:
+        wanted |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_worker_niceness": "0",  # Ray's workers yield to everything else by default: 15
+        }
+    own = {"PYTHONPATH": _python_path()}
+    if home.settings.ray.token_path:
+        own |= token_environment(home)
+    elif scratch:
+        own |= _token(scratch)
+    if scratch:
+        # Ray listens on every interface otherwise, whatever node address it is given; the name is misleading.
+        own |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        own |= _haproxy(scratch) if serve else {}
+    return {key: value for key, value in wanted.items() if key not in os.environ} | own
+
+
+def token_environment(home: Home) -> dict[str, str]:
+    """What makes Ray use the token that the settings name; empty where they name none."""
+    path = home.settings.ray.token_path
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(Path(path).expanduser())} if path else {}
+
+
+def _token(scratch: Path) -> dict[str, str]:
+    # A replica's gRPC server listens on every interface and unpickles: no one without this token may speak to it.
+    path = scratch / "token"
+    write_atomically(path, _secret(), private=True)
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+
+@cache
+def _secret() -> str:
+    return secrets.token_hex(32)  # one a process: Ray reads the token's file once and keeps it
+
+
+def _haproxy(scratch: Path) -> dict[str, str]:
+    # Its files and ports are one set a machine by default: a second service would meet the first one's.
+    return {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # ours are at /metrics
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+    }
+
+
+def _python_path() -> str:
+    """Ray's workers import our packages from where this process has them, installed or not."""
+    root = str(Path(cluster.__file__).parents[1])
+    given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != root]
+    return os.pathsep.join([root, *given])
+
+
+def _initialised() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _start(home: Home, address: str | None, scratch: Path | None) -> None:
+    ray = import_ray(local=scratch is not None)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address:
+        options |= {"address": address}
+    else:
+        options |= {
+            "address": "local",
+            "num_cpus": home.settings.ray.num_cpus or os.cpu_count(),
+            "object_store_memory": home.settings.ray.object_store_mb * 2**20,
+            "include_dashboard": False,
+            "_temp_dir": str(scratch),
+        }
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise MillwrightError(
+            "Ray did not start" if not address else "No Ray cluster answers",
+            expected=f"a cluster at {address}" if address else None, found=str(error).strip().splitlines()[0],
+            do="Run `millwright doctor`" if not address else "Check ray.address, RAY_ADDRESS and the token",
+        ) from error  # fmt: skip
+
+
+def import_ray(*, local: bool) -> ModuleType:
+    """Ray, on the environment as it is now, even where a notebook or a test has imported it before."""
+    imported_before = "ray" in sys.modules
+    import ray
+
+    if imported_before:
+        ray._raylet.Config.initialize("")  # reads RAY_AUTH_MODE again
+        if local:
+            ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
+        if "ray.data" in sys.modules:
+            sys.modules["ray.data"].DataContext.get_current().enable_progress_bars = False
+    module: ModuleType = ray
+    return module
+
+
+def _end(scratch: Path | None) -> None:
+    # A second Ctrl-C must not cut the clean-up short.
+    main = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, *_ending_signals())} if main else {}
+    try:
+        if _initialised():
+            sys.modules["ray"].shutdown()
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    hangup = getattr(signal, "SIGHUP", None)
+    return (signal.SIGTERM, hangup) if hangup else (signal.SIGTERM,)

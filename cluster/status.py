@@ -1,0 +1,78 @@
+"""What is connected, registered and running: read from files alone, so it answers at once."""
+
+from __future__ import annotations
+
+import time
+
+from pydantic import BaseModel
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from cluster.home import Home
+from cluster.registry import champion
+from cluster.report import Progress, Report
+from cluster.running import alive, records
+from cluster.storage import read_machines
+
+
+class ChampionStatus(BaseModel):
+    kind: str
+    version: str
+    path: str
+
+
+class PlantStatus(BaseModel):
+    name: str
+    machines: int
+    champion: ChampionStatus | None
+    owner: str | None
+
+
+class Running(BaseModel):
+    name: str
+    pid: int
+    ports: dict[str, int]
+
+
+class StatusReport(Report):
+    home: str
+    plants: list[PlantStatus]
+    running: list[Running]
+
+    def render(self) -> RenderableType:
+        table = Table("plant", "machines", "champion", "version", "owner", box=None, pad_edge=False)
+        for plant in self.plants:
+            best = plant.champion
+            table.add_row(
+                plant.name, str(plant.machines), best.kind if best else "none yet", best.version if best else "",
+                plant.owner or "",
+            )  # fmt: skip
+        what = [f"{r.name} runs (pid {r.pid}{_ports(r.ports)})" for r in self.running] or ["Nothing runs."]
+        first = table if self.plants else "No plant is connected. Run `millwright connect PATH --plant NAME`."
+        return Group(f"Home {self.home}", first, *what)
+
+
+def run(home: Home, *, progress: Progress) -> StatusReport:
+    began = time.monotonic()
+    plants = [
+        PlantStatus(
+            name=name, machines=_num_machines(home, name), champion=_champion(home, name),
+            owner=home.settings.owners.get(name),
+        )
+        for name in home.plants()
+    ]  # fmt: skip
+    running = [Running(name=r.name, pid=r.pid, ports=r.ports) for r in records(home) if alive(home, r.name)]
+    return StatusReport(home=str(home.path), plants=plants, running=running, seconds=time.monotonic() - began)
+
+
+def _champion(home: Home, plant: str) -> ChampionStatus | None:
+    found = champion(home, plant)
+    return ChampionStatus(kind=found.kind, version=found.version, path=str(found.path)) if found else None
+
+
+def _num_machines(home: Home, plant: str) -> int:
+    return len(set(read_machines(home, plant)["machine"].to_pylist()))
+
+
+def _ports(ports: dict[str, int]) -> str:
+    return "".join(f", {name} {port}" for name, port in ports.items())

@@ -1,0 +1,257 @@
+"""Reading history: the Delta tables of a plant, pruned by their own statistics.
+
+The one idea: a batch is visible when *every* table has it. ``ingest`` then names each table's version
+in ``visible.json``, and every reader opens exactly these versions, so that nobody trains on a half
+of a batch. A table that is not named there (the journal, or a lake from elsewhere) is read at its newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from cluster.commit import WrittenFile, append_once, open_table
+from cluster.files import write_atomically
+from cluster.home import Home
+from models.errors import NotFoundError
+
+__all__ = [
+    "BOOKKEEPING", "EVENTS", "MACHINES", "QUARANTINE", "TIME", "ReadingFile", "append_once", "data_version", "files_of",
+    "is_ingested", "machine_types", "read_events", "read_machines", "read_quarantine", "read_readings", "read_whole",
+    "reading_files", "readings_schema", "sensors", "show_versions", "to_us", "visible_table", "visible_versions",
+    "written_files",
+]  # fmt: skip
+
+TIME = pa.timestamp("us", "UTC")
+BOOKKEEPING = ("machine", "time", "month", "ingested_at", "source_id")  # columns of readings that are no sensor
+EVENTS = pa.schema(
+    [
+        ("event_id", pa.string()), ("machine", pa.string()), ("component", pa.string()), ("failure_mode", pa.string()),
+        ("kind", pa.string()), ("code", pa.string()), ("started_at", TIME), ("ended_at", TIME), ("recorded_at", TIME),
+        ("trigger", pa.string()), ("effect", pa.string()), ("finding", pa.string()), ("downtime_h", pa.float64()),
+        ("cost", pa.float64()), ("external_id", pa.string()), ("source_id", pa.string()),
+    ]
+)  # fmt: skip
+MACHINES = pa.schema(
+    [
+        ("machine", pa.string()), ("machine_type", pa.string()), ("functional_location", pa.string()),
+        ("equipment", pa.string()), ("criticality", pa.string()), ("valid_from", TIME), ("valid_to", TIME),
+        ("inferred", pa.bool_()), ("source_id", pa.string()),  # inferred: `valid_from` is known from readings only
+    ]
+)  # fmt: skip
+QUARANTINE = pa.schema(
+    [
+        ("raw", pa.string()), ("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()),
+        ("detail", pa.string()), ("time", TIME), ("stream", pa.string()), ("source_id", pa.string()),
+    ]
+)  # fmt: skip
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EVER = 2**62
+_LAST_NAME = "\U0010ffff"
+
+
+@dataclass(frozen=True)
+class ReadingFile:
+    """A data file of a readings table and what its statistics say is in it; ``path`` is absolute."""
+
+    path: str
+    machine_type: str
+    num_rows: int
+    size_bytes: int
+    first_machine: str
+    last_machine: str
+    first_us: int
+    last_us: int
+
+
+def readings_schema(sensors: Iterable[str]) -> pa.Schema:
+    """Columns of a readings table, the partition column last."""
+    fields = [("machine", pa.string()), ("time", TIME), *((name, pa.float32()) for name in sensors)]
+    return pa.schema([*fields, ("ingested_at", TIME), ("source_id", pa.string()), ("month", pa.string())])
+
+
+def visible_versions(home: Home, plant: str) -> dict[str, int] | None:
+    """Table -> version, as the last complete batch left them; None where ingest has never run."""
+    path = home.plans / plant / "visible.json"
+    found: dict[str, int] | None = orjson.loads(path.read_bytes()) if path.is_file() else None
+    return found
+
+
+def show_versions(home: Home, plant: str, versions: dict[str, int]) -> None:
+    """Make these versions the ones that readers see, at once."""
+    text = orjson.dumps(versions, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+    write_atomically(home.plans / plant / "visible.json", text + "\n")
+
+
+def machine_types(home: Home, plant: str) -> list[str]:
+    """Machine types that have a readings table, sorted."""
+    visible = visible_versions(home, plant)
+    if visible is not None:
+        return sorted(name.removeprefix("readings/") for name in visible if name.startswith("readings/"))
+    folder = home.table(plant, "readings")
+    return sorted(p.parent.name for p in folder.glob("*/_delta_log"))
+
+
+def is_ingested(name: str) -> bool:
+    """Whether `ingest` writes that table."""
+    return name.startswith("readings/") or name in ("events", "machines", "quarantine")
+
+
+def visible_table(home: Home, plant: str, name: str) -> DeltaTable | None:
+    """The table at the version that readers see, or None where there is none."""
+    versions = visible_versions(home, plant)
+    path = home.table(plant, name)
+    if versions is None or not is_ingested(name):
+        return open_table(path)
+    # A table that an unfinished batch has just made is not visible yet.
+    return DeltaTable(str(path), version=versions[name]) if name in versions else None
+
+
+def data_version(home: Home, plant: str) -> str:
+    """Names what a reader sees now: ``readings/pump@3,events@2,machines@1``."""
+    names = [*(f"readings/{kind}" for kind in machine_types(home, plant)), "events", "machines"]
+    tables = {name: visible_table(home, plant, name) for name in names}
+    return ",".join(f"{name}@{table.version()}" for name, table in tables.items() if table is not None)
+
+
+def sensors(home: Home, plant: str) -> list[str]:
+    """Sensor columns over the plant's readings tables, sorted."""
+    found: set[str] = set()
+    for kind in machine_types(home, plant):
+        table = visible_table(home, plant, f"readings/{kind}")
+        found |= {f.name for f in table.schema().fields} if table else set()
+    return sorted(found - set(BOOKKEEPING))
+
+
+def read_events(home: Home, plant: str) -> pa.Table:
+    """Every event, sorted by ``started_at``, machine and id; an empty table where there is none."""
+    return _whole(home, plant, "events", EVENTS, ("started_at", "machine", "event_id"))
+
+
+def read_machines(home: Home, plant: str) -> pa.Table:
+    """Every installation of every machine, sorted by machine and ``valid_from``."""
+    return _whole(home, plant, "machines", MACHINES, ("machine", "valid_from"))
+
+
+def read_quarantine(home: Home, plant: str) -> pa.Table:
+    """What was refused, sorted by batch, file and line."""
+    return _whole(home, plant, "quarantine", QUARANTINE, ("source_id", "file", "line"))
+
+
+def reading_files(home: Home, plant: str) -> list[ReadingFile]:
+    """Data files of every readings table, sorted by machine type, first machine and first time.
+
+    Raises NotFoundError where the plant has no readings.
+    """
+    found: list[ReadingFile] = []
+    for kind in machine_types(home, plant):
+        table = visible_table(home, plant, f"readings/{kind}")
+        found += files_of(table, kind, home.table(plant, f"readings/{kind}")) if table else []
+    if not found:
+        raise NotFoundError(
+            "No readings yet", expected="at least one ingested file", found="none", where=f"plant {plant}",
+            do=f"Run `millwright ingest --plant {plant}`",
+        )  # fmt: skip
+    return sorted(found, key=lambda f: (f.machine_type, f.first_machine, f.first_us, f.path))
+
+
+def read_readings(
+    home: Home,
+    plant: str,
+    *,
+    machines: Sequence[str] | None = None,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    sensors: Sequence[str] | None = None,
+) -> pa.Table:
+    """``machine``, ``time`` and sensors (float32, null where there is no value), sorted by machine and time.
+
+    Both ends of the time range are inclusive. Only files and row groups that can hold such rows are read.
+    Without ``sensors`` every sensor of the plant; one that the plant does not have is a column of nulls.
+    """
+    names = list(sensors) if sensors is not None else _all_sensors(home, plant)
+    schema = pa.schema([("machine", pa.string()), ("time", TIME), *((name, pa.float32()) for name in names)])
+    paths = [
+        file.path
+        for file in reading_files(home, plant)
+        if (machines is None or any(file.first_machine <= m <= file.last_machine for m in machines))
+        and (since_us is None or file.last_us >= since_us)
+        and (until_us is None or file.first_us <= until_us)
+    ]
+    condition = ds.scalar(True)
+    if machines is not None:
+        condition &= ds.field("machine").isin(pa.array(sorted(set(machines)), pa.string()))
+    if since_us is not None:
+        condition &= ds.field("time") >= pa.scalar(since_us, TIME)
+    if until_us is not None:
+        condition &= ds.field("time") <= pa.scalar(until_us, TIME)
+    if not paths:
+        return schema.empty_table()
+    found = ds.dataset(paths, schema=schema, format="parquet").to_table(filter=condition)
+    return found.take(pc.sort_indices(found, sort_keys=[("machine", "ascending"), ("time", "ascending")]))
+
+
+def files_of(table: DeltaTable, machine_type: str, folder: Path) -> list[ReadingFile]:
+    """The files of one readings table. A file without statistics may hold anything."""
+    found: list[ReadingFile] = []
+    for row in _actions(table):
+        low, high = row.get("min.time"), row.get("max.time")
+        found.append(
+            ReadingFile(
+                path=str(folder / unquote(row["path"])), machine_type=machine_type, num_rows=row["num_records"] or 0,
+                size_bytes=row["size_bytes"], first_machine=row.get("min.machine") or "",
+                last_machine=row.get("max.machine") or _LAST_NAME,
+                first_us=to_us(low) if low else -_EVER, last_us=to_us(high) if high else _EVER,
+            )
+        )  # fmt: skip
+    return found
+
+
+def written_files(table: DeltaTable) -> list[WrittenFile]:
+    """The files of any table as a transaction would remove them."""
+    partitions = table.metadata().partition_columns
+    return [
+        WrittenFile(
+            row["path"], row["size_bytes"], row["num_records"] or 0,
+            {name: row[f"partition.{name}"] for name in partitions}, "",
+        )
+        for row in _actions(table)
+    ]  # fmt: skip
+
+
+def read_whole(table: DeltaTable, schema: pa.Schema) -> pa.Table:
+    """Every row of a small table in the columns of ``schema``."""
+    folder = Path(table.table_uri.removeprefix("file://"))
+    paths = [str(folder / unquote(file.path)) for file in written_files(table)]
+    return ds.dataset(paths, schema=schema, format="parquet").to_table() if paths else schema.empty_table()
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since the epoch, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _actions(table: DeltaTable) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return rows
+
+
+def _all_sensors(home: Home, plant: str) -> list[str]:
+    return sensors(home, plant)
+
+
+def _whole(home: Home, plant: str, name: str, schema: pa.Schema, order: Sequence[str]) -> pa.Table:
+    table = visible_table(home, plant, name)
+    found = read_whole(table, schema) if table is not None else schema.empty_table()
+    return found.sort_by([(column, "ascending") for column in order])

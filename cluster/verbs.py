@@ -1,0 +1,84 @@
+"""The one table from verb to code. The command line, ``home.launch`` and ``submit`` all read it.
+
+A target is a text, "module:function", imported when it is called: naming a verb costs no import,
+and ``cluster`` never imports ``jobs`` or ``serve``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from cluster.report import Report, Silent
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    from cluster.home import Home
+
+Job = Callable[..., Report]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """``creates_home``: a missing or empty home is made. ``needs_ray``: runs inside a Ray session.
+
+    ``needs_home`` is False where a home that is not there yet is no error, and is not made either.
+    """
+
+    target: str
+    help: str
+    creates_home: bool = False
+    needs_ray: bool = False
+    needs_home: bool = True
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb("jobs.demo:run", "The whole way on simulated plants, from raw files to served predictions.", True),
+    "simulate": Verb("jobs.simulate:run", "Write the raw files of a fleet, one folder a plant.", True),
+    "connect": Verb("jobs.connect:run", "Find out what a plant's files hold; write its source description.", True),
+    "ingest": Verb("jobs.ingest:run", "Raw files to history, exactly once; wrong rows to quarantine.", needs_ray=True),
+    "tune": Verb("jobs.tune:run", "One study a plant, in parallel; the best becomes its champion.", needs_ray=True),
+    "train": Verb("jobs.train:run", "One model a plant without a search, as a challenger.", needs_ray=True),
+    "evaluate": Verb("jobs.evaluate:run", "The champions on later time and unseen machines.", needs_ray=True),
+    "promote": Verb("jobs.promote:run", "Make a version in the registry the plant's champion."),
+    "benchmark": Verb("jobs.benchmark:run", "A public benchmark through the same code as any plant.", True, True),
+    "score": Verb("jobs.score:run", "Predictions for the machines of a plant, into the journal.", needs_ray=True),
+    "serve": Verb("serve.app:run", "The HTTP service, until `millwright stop`."),
+    "stop": Verb("cluster.running:run_stop", "End what this home runs."),
+    "status": Verb("cluster.status:run", "What is connected, registered and running."),
+    "doctor": Verb("cluster.doctor:run", "Is this machine fit, and what to do if not.", needs_home=False),
+    "keys": Verb("cluster.keys:run", "API keys: add, list, revoke."),
+    "config": Verb("cluster.settings_report:run", "Every setting, its value and where it came from.", needs_home=False),
+    "submit": Verb("cluster.submit:run", "The same verb as a job on a Ray cluster, followed to its end."),
+}
+
+
+def named(verb: str) -> Verb:
+    """The verb's entry. Raises InputError where there is none."""
+    if verb not in VERBS:
+        raise InputError("Unknown verb", expected=f"one of {', '.join(VERBS)}", found=repr(verb))
+    return VERBS[verb]
+
+
+def load(target: str) -> Job:
+    """Import "module:function"."""
+    module, _, function = target.partition(":")
+    return cast(Job, getattr(importlib.import_module(module), function))
+
+
+def target(verb: str) -> Job:
+    """``job(home, **options) -> Report``, inside a Ray session where the verb needs one; silent by default."""
+    entry = named(verb)
+
+    def job(home: Home, **options: Any) -> Report:
+        options.setdefault("progress", Silent())
+        if not entry.needs_ray:
+            return load(entry.target)(home, **options)
+        from cluster.session import ray_session
+
+        with ray_session(home):  # before the job's module, which imports Ray
+            return load(entry.target)(home, **options)
+
+    return job
