@@ -1,0 +1,1 @@
+"""What starts and ends? One file a verb: ``run(settings, ...) -> Report``."""
