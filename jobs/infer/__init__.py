@@ -1,0 +1,1 @@
+"""How ``connect`` finds out what files hold: one idea a module, each pure but for ``sampling``."""

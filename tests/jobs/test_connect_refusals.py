@@ -1,0 +1,162 @@
+"""What `connect` refuses, in which words, and that a refusal leaves what was there alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.home import Home, open_home
+from cluster.report import Silent
+from jobs.connect import ConnectReport, run
+from models.errors import InputError, NotFoundError
+
+GOOD = "time,machine,power_kW\n2025-01-01T00:00:00Z,M1,1.5\n2025-01-01T01:00:00Z,M1,1.5\n"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+def connect(home: Home, path: Path, *assignments: str, plant: str = "alpha", force: bool = False) -> ConnectReport:
+    answered = open_home(home.path, environment={}, assignments=assignments)
+    return run(answered, path=path, plant=plant, force=force, progress=Silent())
+
+
+def slashed(raw: Path, *days: str) -> None:
+    rows = "".join(f"{day} 0{i % 10}:00,M1,1.5\n" for i, day in enumerate(days))
+    (raw / "readings.csv").write_text("time,machine,power_kW\n" + rows)
+
+
+def test_a_missing_path_is_not_found(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"No such path: expected a folder, a file or a glob, found nothing \(in"):
+        connect(home, tmp_path / "gone")
+    with pytest.raises(NotFoundError, match="No such files"):
+        connect(home, tmp_path / "gone" / "*.csv")
+
+
+def test_an_empty_folder_is_refused_hidden_files_do_not_count(home: Home, raw: Path) -> None:
+    (raw / ".truth").mkdir()
+    (raw / ".truth" / "a.csv").write_text(GOOD)
+    with pytest.raises(InputError, match="An empty folder: expected a plant's raw files, found no file"):
+        connect(home, raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.csv", b"", "a.csv: empty"),
+        ("a.csv", b"# only a comment\n", "a.csv: no row but comments"),
+        ("a.csv.gz", b"\x1f\x8b\x08\x00broken", "a.csv.gz: a compressed file without readable content"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet: .*parquet"),
+        ("a.dat", b"\x00\x01\x02\x00\x07\x00" * 50, "a.dat: binary, not a text table"),
+        ("a.xlsx", b"PK\x03\x04rest", "a.xlsx: a zip or Excel file; unpack it, or export it as CSV"),
+        ("a.csv", b"x" * 400_000, "a.csv: no line break in the first 262,144 bytes"),
+        ("a.json", b"[1, 2, 3]", "a.json: a JSON array without an object"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(
+    home: Home, raw: Path, name: str, data: bytes, reason: str
+) -> None:
+    (raw / name).write_bytes(data)
+    for path in (raw, raw / name):
+        with pytest.raises(InputError, match=f"No file can be read: expected CSV.* found {reason}") as error:
+            connect(home, path)
+        assert error.value.exit_code == 2
+    assert home.plants() == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(home: Home, raw: Path) -> None:
+    (raw / "a.csv").write_text(GOOD)
+    (raw / "a.csv").chmod(0)
+    with pytest.raises(InputError, match=r"No file can be read.*a.csv: permission denied"):
+        connect(home, raw)
+
+
+def test_a_plant_without_readings_is_refused_with_what_was_seen(home: Home, raw: Path) -> None:
+    (raw / "failures.csv").write_text("machine,failure_mode,started_at\nM1,wear,2025-01-01T00:00:00Z\n")
+    with pytest.raises(InputError, match=r"No readings found: .*found failures.csv \(machine, failure_mode, started"):
+        connect(home, raw)
+    assert home.plants() == []
+
+
+def test_an_open_order_of_day_and_month_is_refused_until_answered(home: Home, raw: Path) -> None:
+    slashed(raw, "01/02/2025", "02/02/2025", "03/02/2025")
+    with pytest.raises(InputError, match="The order of day and month is ambiguous") as error:
+        connect(home, raw)
+    assert error.value.exit_code == 2
+    assert "'01/02/2025 00:00' in column 'time' of readings.csv" in str(error.value)
+    assert "--set time.dayfirst=true" in str(error.value)
+    assert home.plants() == []
+    connect(home, raw, "time.dayfirst=true")
+    assert home.source("alpha").streams[0].time.format == "%d/%m/%Y %H:%M"  # type: ignore[union-attr]
+    connect(home, raw, "time.dayfirst=false")
+    assert home.source("alpha").streams[0].time.format == "%m/%d/%Y %H:%M"  # type: ignore[union-attr]
+
+
+def test_both_orders_in_one_column_are_refused(home: Home, raw: Path) -> None:
+    slashed(raw, "13/02/2025", "02/14/2025")
+    with pytest.raises(InputError, match=r"both orders, '13/02/2025 00:00' and '02/14/2025 01:00' in column 'time'"):
+        connect(home, raw)
+
+
+def test_day_and_time_of_day_in_two_columns_are_refused(home: Home, raw: Path) -> None:
+    (raw / "r.csv").write_text("Datum;Uhrzeit;Anlage;Temp_degC\n31.01.2025;10:00:00;A1;1,5\n31.01.2025;11:00;A1;1,5\n")
+    with pytest.raises(InputError, match=r"Day and time of day stand in two columns: .* found 'Datum' and 'Uhrzeit'"):
+        connect(home, raw)
+
+
+def test_proof_in_the_values_beats_the_setting(home: Home, raw: Path) -> None:
+    slashed(raw, "13/02/2025", "14/02/2025")
+    connect(home, raw, "time.dayfirst=false")
+    assert home.source("alpha").streams[0].time.format == "%d/%m/%Y %H:%M"  # type: ignore[union-attr]
+
+
+def test_an_unknown_zone_in_the_settings_is_refused(home: Home, raw: Path) -> None:
+    (raw / "r.csv").write_text(GOOD)
+    with pytest.raises(InputError, match=r"Wrong setting 'time.zone': expected an IANA name .* found 'Mars/Base'"):
+        connect(home, raw, "time.zone=Mars/Base")
+
+
+def test_a_plants_name_must_be_safe(home: Home, raw: Path) -> None:
+    (raw / "r.csv").write_text(GOOD)
+    with pytest.raises(InputError, match="Not a plant name"):
+        connect(home, raw, plant="../alpha")
+
+
+def test_a_description_edited_by_hand_is_kept_unless_forced(home: Home, raw: Path) -> None:
+    (raw / "r.csv").write_text(GOOD)
+    path = Path(connect(home, raw).path)
+    connect(home, raw)  # our own text may be replaced
+    edited = path.read_text().replace('kind = "power"', 'kind = "number"')
+    path.write_text(edited)
+    with pytest.raises(InputError, match="The source description was edited by hand") as error:
+        connect(home, raw)
+    assert "--force" in str(error.value)
+    assert path.read_text() == edited
+    connect(home, raw, force=True)
+    assert 'kind = "power"' in path.read_text()
+
+
+def test_a_plant_stays_with_its_folder_unless_forced(home: Home, raw: Path, tmp_path: Path) -> None:
+    (raw / "r.csv").write_text(GOOD)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "r.csv").write_text(GOOD)
+    connect(home, raw)
+    with pytest.raises(InputError, match=r"This plant is connected to another folder: expected .*raw, found .*other"):
+        connect(home, other)
+    connect(home, other, force=True)
+    assert home.source("alpha").root == str(other)
+
+
+def test_a_folder_that_cannot_be_written_says_so(home: Home, raw: Path) -> None:
+    (raw / "r.csv").write_text(GOOD)
+    home.sources.write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="Cannot write the source description"):
+        connect(home, raw)
