@@ -1,0 +1,1 @@
+"""The steps of `ingest`, in their order: plan, parse, merge, commit."""

@@ -1,0 +1,146 @@
+"""Raw rows of logs and equipment lists -> rows of the `events` and `machines` tables.
+
+The one idea: an event's identity is what stays when a log is exported again: plant, machine, kind and
+the work order, or the start and code where there is none. Its hash is the ``event_id``, so that the same
+event delivered twice, corrected or with more columns filled, is one row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.storage import EVENTS, MACHINES
+from jobs.sources.raw import Chunk, Reason, Wanted, Wrong
+from jobs.sources.times import to_us
+from jobs.sources.values import machine_of_file, to_float, to_text
+from models.source import EVENT_KIND, Stream, TimeFormat
+
+Mask = npt.NDArray[np.bool_]
+_ALIASES = {"work_order": "external_id", "time": "started_at", "state": "code"}
+_TIMES = ("started_at", "ended_at", "recorded_at", "valid_from", "valid_to")
+_NUMBERS = ("downtime_h", "cost")
+
+
+def fields_of(stream: Stream) -> dict[str, str]:
+    """Table column -> raw column, under the table's own names."""
+    found = {_ALIASES.get(name, name): raw for name, raw in stream.fields.items()}
+    if stream.time and stream.role != "machines":
+        found.setdefault("started_at", stream.time.column)
+    return found
+
+
+def wanted(stream: Stream) -> Wanted:
+    """The raw columns of a log, and how to read them."""
+    found = {raw: "time" if name in _TIMES else "text" for name, raw in fields_of(stream).items()}
+    if stream.machine.kind == "column" and stream.machine.column:
+        found[stream.machine.column] = "text"
+    return found  # type: ignore[return-value]
+
+
+def required(stream: Stream) -> list[str]:
+    """Raw columns without which no row of the log means anything."""
+    start = fields_of(stream).get("started_at") if stream.role != "machines" else None
+    machine = stream.machine.column if stream.machine.kind == "column" else None
+    return [column for column in (machine, start) if column]
+
+
+def canonical(chunk: Chunk, stream: Stream, path: str, plant: str) -> tuple[pa.Table, list[Wrong], int]:
+    """Rows of EVENTS or MACHINES (``source_id`` empty), what is wrong, and the number of source rows."""
+    num_rows = chunk.table.num_rows + sum(entry.scope == "row" for entry in chunk.wrong)
+    schema = MACHINES if stream.role == "machines" else EVENTS
+    if chunk.table.num_rows == 0:
+        return schema.empty_table(), list(chunk.wrong), num_rows
+    machine = _machine(chunk, stream, path)
+    columns, cells = _columns(chunk, stream, schema)
+    columns["machine"] = machine
+    lost = {Reason.MACHINE: np.asarray(machine.is_null())}
+    if stream.role == "machines":
+        columns["inferred"] = pc.is_null(columns["valid_from"])
+        columns["machine_type"] = _types(columns["machine_type"], stream)
+    else:
+        lost[Reason.TIME] = np.asarray(columns["started_at"].is_null())
+        columns["kind"] = pa.array([EVENT_KIND[stream.role]] * chunk.table.num_rows)
+        columns["recorded_at"] = pc.coalesce(columns["recorded_at"], columns["ended_at"], columns["started_at"])
+    wrong, bad = _wrong(chunk, lost, cells)
+    table = pa.table([columns[f.name] for f in schema], schema=schema).filter(pa.array(~bad))
+    if stream.role != "machines":
+        ids = [event_id(plant, row) for row in table.to_pylist()]
+        table = table.set_column(0, "event_id", pa.array(ids, pa.string()))
+    return table, list(chunk.wrong) + wrong, num_rows
+
+
+def event_id(plant: str, event: Mapping[str, object]) -> str:
+    """The hash of an event's identity."""
+    own = ("external_id",) if event.get("external_id") else ("started_at", "code")
+    parts = [plant, *(str(event.get(name) or "") for name in ("machine", "kind", "component", *own))]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def _machine(chunk: Chunk, stream: Stream, path: str) -> pa.Array:
+    if stream.machine.kind != "column":
+        name = machine_of_file(path, stream.machine)
+        return pa.array([name] * chunk.table.num_rows, pa.string())
+    text = to_text(chunk.table[stream.machine.column or "machine"])
+    return pc.binary_join_element_wise(stream.machine.prefix, text, "") if stream.machine.prefix else text
+
+
+def _columns(
+    chunk: Chunk, stream: Stream, schema: pa.Schema
+) -> tuple[dict[str, pa.Array], list[tuple[str, Reason, Mask]]]:
+    """Every column of the table, and the cells that hold something unusable."""
+    raw, fields = chunk.table, fields_of(stream)
+    columns: dict[str, pa.Array] = {f.name: pa.nulls(raw.num_rows, f.type) for f in schema}
+    cells: list[tuple[str, Reason, Mask]] = []
+    for name, column in fields.items():
+        if column not in raw.column_names or name not in columns:
+            continue
+        text = to_text(raw[column])
+        if name in _TIMES:
+            own = stream.times.get(name) or stream.times.get(_raw_name(name, stream)) or stream.time
+            form = own or TimeFormat(column=column)
+            found = to_us(raw[column], form)
+            cells.append((column, Reason.TIME, np.asarray(pc.and_(found.is_null(), text.is_valid()))))
+            columns[name] = found.cast(pa.timestamp("us", "UTC"))
+        elif name in _NUMBERS:
+            values, no_number = to_float(raw[column], stream.csv.decimal)
+            cells.append((column, Reason.NUMBER, no_number))
+            columns[name] = pa.array(values, from_pandas=True)
+        else:
+            columns[name] = _mapped(text, stream.values.get(name) or stream.values.get(_raw_name(name, stream)) or {})
+    return columns, cells
+
+
+def _raw_name(name: str, stream: Stream) -> str:
+    return next((alias for alias, own in _ALIASES.items() if own == name and alias in stream.fields), name)
+
+
+def _mapped(text: pa.Array, values: Mapping[str, str]) -> pa.Array:
+    if not values:
+        return text
+    return pa.array([None if t is None else values.get(t, t) for t in text.to_pylist()], pa.string())
+
+
+def _types(column: pa.Array, stream: Stream) -> pa.Array:
+    return column if stream.machine_type is None else pc.fill_null(column, stream.machine_type)
+
+
+def _wrong(
+    chunk: Chunk, lost: Mapping[Reason, Mask], cells: list[tuple[str, Reason, Mask]]
+) -> tuple[list[Wrong], Mask]:
+    bad = np.zeros(chunk.table.num_rows, bool)
+    wrong: list[Wrong] = []
+    for reason, mask in lost.items():
+        rows = np.flatnonzero(mask & ~bad).tolist()
+        wrong += [Wrong(reason, line, text) for line, text in (chunk.locate(rows) if rows else [])]
+        bad |= mask
+    for column, reason, mask in cells:
+        rows = np.flatnonzero(mask & ~bad).tolist()
+        for row, (line, text) in zip(rows, chunk.locate(rows) if rows else [], strict=True):
+            wrong.append(Wrong(reason, line, text, f"{column} = {chunk.table[column][row].as_py()!s:.100}", "cell"))
+    return wrong, bad

@@ -1,0 +1,178 @@
+"""Times of a raw column as microseconds since the epoch, UTC; null where a value is no time.
+
+The one idea: Arrow parses whole columns, each distinct text once. What its C parser lets pass
+(31 February) is caught by printing the time again, and only such texts are looked at one by one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.errors import InputError
+from models.source import TimeFormat
+
+EARLIEST_US = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+LATEST_US = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+UNIT_US = {"epoch_s": 1e6, "epoch_ms": 1e3, "epoch_us": 1.0, "epoch_ns": 1e-3}
+_LOCAL = pa.timestamp("us")
+_ISO = r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
+_OFFSET = r"(?:[zZ]|[+-]\d{2}(?::?\d{2})?)"
+_FRACTION = r"([.,]\d{6})\d*"  # nanoseconds are cut to microseconds
+_PYTHON_ONLY = ("%f", "%z", "%Z")
+
+
+def to_us(column: pa.ChunkedArray, form: TimeFormat, *, series: npt.NDArray[np.int64] | None = None) -> pa.Array:
+    """int64 microseconds UTC, null where the value is no time between 1900 and 2200.
+
+    A local time that a clock shows twice in autumn is told apart by the file's order within ``series``
+    (one number a row; rows of one machine and tag): the first pass is summer time, and from the row on
+    where the clock did not advance it is winter time. One that spring skips is no time.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    kind = array.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        found = _of_type(array, form, series)
+    elif form.format == "counter" or form.format in UNIT_US:
+        found = _of_number(array, form)
+    else:
+        found = _of_text(array.cast(pa.string()), form, series)
+    possible = pc.and_(pc.greater_equal(found, EARLIEST_US), pc.less(found, LATEST_US))
+    return pc.if_else(possible, found, pa.scalar(None, pa.int64()))
+
+
+def check_zone(zone: str) -> None:
+    """Raises InputError where Arrow does not know the zone."""
+    try:
+        pc.assume_timezone(pa.array([0], _LOCAL), zone)
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(
+            "Unknown time zone", expected="an IANA name such as Europe/Berlin", found=repr(zone),
+            do="Correct `zone` in the source description, or set `time.zone`",
+        ) from error  # fmt: skip
+
+
+def _of_type(array: pa.Array, form: TimeFormat, series: npt.NDArray[np.int64] | None) -> pa.Array:
+    local = pa.types.is_date(array.type) or array.type.tz is None
+    in_us = array.cast(_LOCAL if local else pa.timestamp("us", "UTC"), safe=False)
+    return _zoned(in_us, form.zone, series) if local else in_us.cast(pa.int64())
+
+
+def _of_number(array: pa.Array, form: TimeFormat) -> pa.Array:
+    if pa.types.is_string(array.type):
+        clean = pc.utf8_trim_whitespace(array)
+        clean = pc.if_else(pc.match_substring_regex(clean, r"^[+-]?\d+(\.\d*)?$"), clean, pa.scalar(None, pa.string()))
+        whole = pc.all(pc.invert(pc.match_substring(clean, "."))).as_py()
+        array = clean.cast(pa.int64() if whole is not False else pa.float64())
+    if form.format == "epoch_ns" and pa.types.is_integer(array.type):
+        return pc.divide(array.cast(pa.int64()), 1000)
+    factor = UNIT_US.get(form.format) or (form.step_s or 1.0) * 1e6
+    scaled = pc.round(pc.multiply(array.cast(pa.float64(), safe=False), factor))
+    return pc.if_else(pc.less(pc.abs(scaled), 9e18), scaled, pa.scalar(None, pa.float64())).cast(pa.int64())
+
+
+def _of_text(array: pa.Array, form: TimeFormat, series: npt.NDArray[np.int64] | None) -> pa.Array:
+    encoded = array.dictionary_encode()
+    texts = pc.utf8_trim_whitespace(encoded.dictionary)
+    if form.format == "iso":
+        local, utc = _iso(texts)
+    elif any(mark in form.format for mark in _PYTHON_ONLY):
+        local, utc = _by_python(texts, form.format)
+    else:
+        local, utc = _by_pattern(texts, form.format), pa.nulls(len(texts), pa.int64())
+    placed = _zoned(local.take(encoded.indices), form.zone, series)
+    return pc.coalesce(utc.take(encoded.indices), placed)
+
+
+def _iso(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Local times of those without an offset, microseconds UTC of those with one."""
+    nothing = pa.scalar(None, pa.string())
+    clean = pc.replace_substring(pc.replace_substring_regex(texts, _FRACTION, r"\1"), ",", ".")
+    naive = pc.if_else(pc.match_substring_regex(clean, _ISO + "$"), clean, nothing)
+    zoned = pc.if_else(pc.match_substring_regex(clean, _ISO + _OFFSET + "$"), clean, nothing)
+    return _cast(naive, _LOCAL), _cast(zoned, pa.timestamp("us", "UTC")).cast(pa.int64())
+
+
+def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:  # month 13 somewhere
+        return pa.array([_moment(text) for text in texts.to_pylist()], kind)
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def _by_pattern(texts: pa.Array, pattern: str) -> pa.Array:
+    parsed = pc.strptime(texts, format=pattern, unit="us", error_is_null=True)
+    # Unpadded numbers print differently too; Python is exact about both. (Arrow prints fractions of `us`.)
+    printed = pc.strftime(parsed.cast(pa.timestamp("s")), format=pattern)
+    doubtful = np.flatnonzero(pc.fill_null(pc.not_equal(printed, texts), False))
+    if not len(doubtful):
+        return parsed
+    exact = _by_python(texts.take(pa.array(doubtful)), pattern)[0]
+    mask = np.zeros(len(texts), bool)
+    mask[doubtful] = True
+    return pc.replace_with_mask(parsed, pa.array(mask), exact)
+
+
+def _by_python(texts: pa.Array, pattern: str) -> tuple[pa.Array, pa.Array]:
+    local: list[datetime | None] = []
+    utc: list[datetime | None] = []
+    for text in texts.to_pylist():
+        try:
+            moment = datetime.strptime(text, pattern) if text else None
+        except ValueError:
+            moment = None
+        aware = moment is not None and moment.tzinfo is not None
+        local.append(None if aware else moment)
+        utc.append(moment if aware else None)
+    return pa.array(local, _LOCAL), pa.array(utc, pa.timestamp("us", "UTC")).cast(pa.int64())
+
+
+def _zoned(local: pa.Array, zone: str, series: npt.NDArray[np.int64] | None) -> pa.Array:
+    if zone in ("UTC", "Etc/UTC", "GMT"):
+        return local.cast(pa.int64())
+    early = pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="earliest")
+    late = pc.assume_timezone(local, zone, ambiguous="latest", nonexistent="latest")
+    differ = pc.fill_null(pc.not_equal(early, late), False)
+    if not pc.any(differ).as_py():
+        return early.cast(pa.int64())
+    rows = np.flatnonzero(differ)
+    exists = np.asarray(pc.equal(pc.local_timestamp(early.take(pa.array(rows))), local.take(pa.array(rows))))
+    found = early.cast(pa.int64())
+    second = _second_pass(rows[exists], np.asarray(local.cast(pa.int64()).take(pa.array(rows[exists]))), series)
+    found = pc.if_else(_mask(len(local), second), late.cast(pa.int64()), found)
+    return pc.if_else(_mask(len(local), rows[~exists]), pa.scalar(None, pa.int64()), found)
+
+
+def _second_pass(
+    rows: npt.NDArray[np.int64], local_us: npt.NDArray[np.int64], series: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    """Those of ``rows`` (all in a doubled hour) that belong to its second pass."""
+    last: dict[int, tuple[int, bool]] = {}
+    second = []
+    for row, moment in zip(rows.tolist(), local_us.tolist(), strict=True):
+        key = series[row] if series is not None else 0
+        before, passed = last.get(key, (None, False))
+        if before is not None:
+            # Another autumn begins anew.
+            passed = (passed or moment <= before) and abs(moment - before) < 12 * 3_600_000_000
+        last[key] = (moment, passed)
+        if passed:
+            second.append(row)
+    return np.asarray(second, np.int64)
+
+
+def _mask(length: int, rows: npt.NDArray[np.int64]) -> pa.Array:
+    mask = np.zeros(length, bool)
+    mask[rows] = True
+    return pa.array(mask)
