@@ -1,0 +1,1 @@
+"""What stays up? The Ray Serve application and its HTTP API."""

@@ -1,0 +1,206 @@
+"""The Ray Serve application, composed: one deployment behind HAProxy, one hop from the socket to the model.
+
+The one idea: everything that can be wrong (no model, a port in use, no key) is said before Ray starts,
+and whatever was started is gone when ``run`` returns, however it ends.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import logging.handlers
+import os
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+
+from cluster.home import Home
+from cluster.keys import open_keys
+from cluster.report import Progress, Report
+from cluster.running import forget, port_is_free, record
+from cluster.session import ray_session
+from models.errors import MillwrightError
+from serve.checks import bindable, check_address, is_loopback, servable_plants
+from serve.haproxy import launched
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+NAME = "millwright"
+READY_S = 60.0
+STOP_S = 15.0
+HEALTH_S = 5.0  # a window takes a millisecond; a replica that needs more is stuck
+
+
+class ServeReport(Report):
+    """What was served, said at the end."""
+
+    url: str
+    plants: list[dict[str, str]] = []
+
+    def render(self) -> RenderableType:
+        return f"Served {', '.join(plant['name'] for plant in self.plants)} at {self.url} for {self.seconds:.0f} s."
+
+
+class Replica:
+    """What one replica holds. Plain: ``application`` makes a deployment of it."""
+
+    def __init__(self, home: Home) -> None:
+        from serve.service import open_service
+
+        _log_to(home.logs / "replica.log")
+        self._settings = home.settings.serve
+        self._service = open_service(home, now_us=lambda: time.time_ns() // 1000)
+        self._service.start()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        from serve.api import create_app
+
+        return create_app(self._service, open_metrics=is_loopback(self._settings.host), tell_id=False)
+
+    async def check_health(self) -> None:
+        await self._service.check(HEALTH_S)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_service"):
+            self._service.close()
+
+
+def application(home: Home) -> Any:
+    """The Serve application for a home; needs the environment of ``ray_session(serve=True)``."""
+    import ray.serve
+
+    settings = home.settings.serve
+    deployment = ray.serve.deployment(
+        ray.serve.ingress()(Replica),
+        name=NAME,
+        num_replicas=settings.replicas,
+        max_ongoing_requests=64,
+        max_queued_requests=256,
+        max_surge_percent=100,  # an update starts the new replica before it stops the old one
+        health_check_period_s=5,
+        health_check_timeout_s=2 * HEALTH_S,
+        graceful_shutdown_timeout_s=5,
+        ray_actor_options={"num_cpus": 1},
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
+    return deployment.bind(home)
+
+
+def run(home: Home, *, progress: Progress, port: int | None = None, host: str | None = None) -> ServeReport:
+    """Serve every plant that has a champion until SIGTERM, Ctrl-C or `millwright stop`.
+
+    Raises InputError where no plant has a model, the port is in use, the service runs already, or the
+    host is beyond loopback without a key and a token for Ray.
+    """
+    began = time.monotonic()
+    home = _with_address(home, host, port)
+    settings = home.settings.serve
+    plants = servable_plants(home, progress)
+    check_address(home)
+    url = f"http://{_written(settings.host)}:{settings.port}"
+    with launched(home.run), _Ending(settings.host, settings.port):
+        progress.step("Starting Ray")
+        with ray_session(home, serve=True):
+            _serve(home, url, plants, progress)
+    return ServeReport(url=url, plants=plants, seconds=time.monotonic() - began)
+
+
+def _serve(home: Home, url: str, plants: list[dict[str, str]], progress: Progress) -> None:
+    """Deploy, say where, wait for the end, and end."""
+    import ray.serve
+
+    settings = home.settings.serve
+    stopping = threading.Event()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # importing it sets INFO
+    record(home, "serve", pid=os.getpid(), ports={"http": settings.port})
+    try:
+        progress.step(f"Loading the models of {len(plants)} plants" if len(plants) > 1 else "Loading the model")
+        ray.serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.host, "port": settings.port},
+            logging_config={"log_level": "WARNING"},
+        )
+        try:
+            ray.serve.run(application(home), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise MillwrightError(
+                "The service did not start", found=str(error).strip().splitlines()[-1], where=home.logs / "replica.log",
+                do="Look there for the reason",
+            ) from error  # fmt: skip
+        _wait_until_ready(settings.host, settings.port)
+        progress.note(f"Serving {', '.join(plant['name'] for plant in plants)} at {url}")
+        with closing(open_keys(home)) as keys:
+            if not keys.active():
+                progress.note("No key opens it yet: `millwright keys add NAME --role read --role write`")
+        stopping.wait()
+    except KeyboardInterrupt:  # SIGTERM too: `ray_session` makes one of the other
+        progress.step("Stopping")
+    finally:
+        forget(home, "serve")
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """Let replicas write their journal, but wait for nobody longer than ``STOP_S``; Ray's end ends the rest."""
+    import ray.serve
+
+    thread = threading.Thread(target=ray.serve.delete, args=(NAME,), daemon=True)
+    thread.start()
+    thread.join(STOP_S)
+
+
+class _Ending:
+    """Leaves only when nothing listens on the port any more, so that the next start finds it free."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = bindable(host), port
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        until = time.monotonic() + STOP_S
+        while not port_is_free(self._host, self._port) and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def _with_address(home: Home, host: str | None, port: int | None) -> Home:
+    changed = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    serve = type(home.settings.serve).model_validate(home.settings.serve.model_dump() | changed)
+    return replace(home, settings=home.settings.model_copy(update={"serve": serve}))
+
+
+def _wait_until_ready(host: str, port: int) -> None:
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until:
+        connection = http.client.HTTPConnection(bindable(host, reach=True), port, timeout=2)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    raise MillwrightError("The service is not ready", expected=f"within {READY_S:g} s", do="See logs/replica.log")
+
+
+def _written(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _log_to(path: Path) -> None:
+    """The replica's own log, which outlives Ray's session folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(message)s"))
+    logger = logging.getLogger("millwright")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)

@@ -1,0 +1,57 @@
+"""Reading a request's body with every limit enforced while it comes in.
+
+The one idea: a body is refused as soon as it is known to be too large, too slow or packed; nothing is
+ever unpacked, so a small body stays small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request
+
+from serve.problems import MediaTypeError, SlowError
+from serve.schemas import TooLargeError
+
+BODY_TIMEOUT_S = 20.0
+JSON = "application/json"
+
+
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, *, accepts: tuple[str, ...] = (JSON,), max_bytes: int) -> bytes:
+    """The whole body. Raises MediaTypeError, TooLargeError or SlowError."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise MediaTypeError("Packed body", expected="no Content-Encoding", found=repr(encoding)[:80])
+    found = media_type(request)
+    if found not in accepts:
+        raise MediaTypeError("Wrong Content-Type", expected=" or ".join(accepts), found=repr(found)[:80])
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes, int(announced))
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _collect(request, max_bytes)
+    except TimeoutError as error:
+        raise SlowError("The body came too slowly", expected=f"all of it in {BODY_TIMEOUT_S:g} s") from error
+
+
+async def _collect(request: Request, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes, size)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(max_bytes: int, found: int) -> TooLargeError:
+    return TooLargeError(
+        "Body too large", expected=f"at most {max_bytes} bytes", found=found,
+        do="Send less at once, or raise serve.max_body_mb",
+    )  # fmt: skip

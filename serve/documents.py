@@ -1,0 +1,193 @@
+"""What ``/openapi.json`` says of bodies and answers. Nothing here runs in a request.
+
+The one idea: bodies are read by ``serve.schemas`` without pydantic; these models document them, and a test
+holds real answers against them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class Documented(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RemainingLife(Documented):
+    """Quantiles of remaining useful life; one past the last edge is given as that edge, which ``beyond`` names."""
+
+    p10: float
+    p50: float
+    p90: float
+    unit: Literal["h", "cycle"]
+    beyond: float | None
+
+
+class ModelName(Documented):
+    name: str
+    version: str
+    scope: Literal["plant", "fleet"]
+    num_failures_trained_on: int
+
+
+class CauseOfDoubt(Documented):
+    code: str
+    text: str
+
+
+class ReasonFor(Documented):
+    """A channel's part of the risk; the parts sum to the risk less the plant's usual risk."""
+
+    sensor: str
+    contribution: float
+    value: float | None
+    usual: float | None
+    unit: str
+    text: str
+
+
+class StateOfData(Documented):
+    last_reading: AwareDatetime
+    age_s: float
+    stale: bool
+    readings: int
+    coverage: float = Field(description="Share of the window's cells that hold a value.")
+    sensors_missing: list[str]
+
+
+class Prediction(Documented):
+    plant: str
+    machine: str
+    failure_probability: dict[str, float] = Field(description="By horizon.", examples=[{"24h": 0.04, "48h": 0.11}])
+    remaining_useful_life: RemainingLife
+    time_basis: Literal["calendar", "operating"]
+    as_of: AwareDatetime = Field(description="The end of the tick that the window ends with.")
+    data_until: AwareDatetime
+    operating_state: str | None
+    failure_modes: dict[str, float]
+    model: ModelName
+    degraded: list[CauseOfDoubt]
+    prediction_id: str = Field(description="The same model asked about the same window gives the same id.")
+    reasons: list[ReasonFor] | None = None
+
+
+class MachineState(Prediction):
+    data: StateOfData
+
+
+class Predictions(Documented):
+    predictions: list[Prediction]
+
+
+class Machines(Documented):
+    machines: list[MachineState] = Field(description="The most at risk first.")
+
+
+class PlantLine(Documented):
+    name: str
+    champion: str | None = Field(description="The version of its model, or null.")
+
+
+class Plants(Documented):
+    plants: list[PlantLine]
+
+
+class Readings(Documented):
+    """Either ``readings``, a list of rows, or ``columns``, the same table as lists of one length.
+
+    A row has ``time`` (ISO 8601 with an offset, or epoch seconds; a cycle where the plant counts cycles),
+    ``machine`` where the path does not name it, and a number or null under each sensor's name: the
+    plant's raw name in its own unit, or the canonical name in the canonical unit. ``units`` overrides.
+    """
+
+    readings: list[dict[str, float | str | None]] | None = Field(
+        None, min_length=1, examples=[[{"time": "2025-06-30T13:00:00Z", "Lagertemperatur_degC": 61.2}]]
+    )
+    columns: dict[str, list[float | str | None]] | None = None
+    units: dict[str, str] | None = Field(None, examples=[{"Lagertemperatur_degC": "degF"}])
+
+
+class Window(Documented):
+    """A complete window: one row a tick, one column a channel, canonical units, null for no value."""
+
+    machine: str | None = None
+    values: list[list[float | None]]
+    as_of: str | float | None = None
+
+
+class WindowsBody(Documented):
+    windows: list[Window] = Field(min_length=1)
+    channels: list[str] | None = Field(None, description="The order of columns; the model's own order without it.")
+
+
+class Tensor(Documented):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferBody(BaseModel):
+    """The request of the Open Inference Protocol; null counts as NaN, which is no value."""
+
+    id: str | None = None
+    inputs: list[Tensor]
+    outputs: list[dict[str, Any]] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferAnswer(Documented):
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[Tensor]
+
+
+class Problem(Documented):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+_ALSO = (Readings, WindowsBody, InferBody, Problem)  # referred to by hand below
+_REF = "#/components/schemas/{model}"
+_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No valid key"} | _PROBLEM,
+    403: {"description": "The key has not the role"} | _PROBLEM,
+    404: {"description": "Not here, or not for this key"} | _PROBLEM,
+    409: {"description": "The plant has no model"} | _PROBLEM,
+    422: {"description": "Malformed; the detail names the place"} | _PROBLEM,
+}
+BODY_PROBLEMS: dict[int | str, dict[str, Any]] = PROBLEMS | {
+    408: {"description": "The body did not come in time"} | _PROBLEM,
+    413: {"description": "Too large"} | _PROBLEM,
+    415: {"description": "Not a format or encoding that is read here"} | _PROBLEM,
+}
+NOT_YET: dict[int | str, dict[str, Any]] = PROBLEMS | {501: {"description": "Not yet built"} | _PROBLEM}
+NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "No model is loaded"} | _PROBLEM}
+
+
+def body(model: type[BaseModel], *, arrow: bool = False) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads its body itself."""
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+    if arrow:
+        content["application/vnd.apache.arrow.stream"] = {"schema": {"type": "string", "format": "binary"}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def components() -> dict[str, Any]:
+    """Schemas that no route's signature names."""
+    found: dict[str, Any] = {}
+    for model in _ALSO:
+        schema = model.model_json_schema(ref_template=_REF)
+        found |= schema.pop("$defs", {})
+        found[model.__name__] = schema
+    return found

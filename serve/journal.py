@@ -1,0 +1,118 @@
+"""The journal: every prediction that was answered, once, in the plant's Delta table ``predictions``.
+
+The one idea: writing never makes a request wait. Predictions go into a bounded queue; one thread writes
+them in batches, each exactly once (``append_once``); what does not fit or cannot be written is counted.
+A prediction is known by its id: the same question asked again is the same prediction.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cluster.home import Home
+from cluster.predictions import append_predictions, as_table, known_ids
+from serve.metrics import Metrics
+
+log = logging.getLogger("millwright.serve")
+REMEMBERED = 200_000  # ids, of the newest predictions: 30 MB
+_END = None
+
+Item = tuple[str, Mapping[str, Any], int]  # plant, prediction as served, microseconds UTC
+Append = Callable[[str, Sequence[Item], str, int], int]  # plant, items, application id, version -> rows written
+
+
+class Journal:
+    """``add`` never waits; ``close`` writes what is left."""
+
+    def __init__(
+        self, append: Append, metrics: Metrics, *, max_rows: int, interval_s: float = 5.0, batch_rows: int = 2000
+    ) -> None:
+        self._append, self._metrics = append, metrics
+        self._queue: queue.Queue[Item | None] = queue.Queue(max_rows)
+        self._interval_s, self._batch_rows = interval_s, batch_rows
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._app_id = f"serve-{uuid.uuid4().hex}"
+        self._versions: defaultdict[str, int] = defaultdict(int)
+        self._thread = threading.Thread(target=self._run, name="millwright-journal", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add(self, plant: str, predictions: Sequence[Mapping[str, Any]], predicted_us: int) -> None:
+        """Queue predictions; drops and counts what does not fit."""
+        for prediction in predictions:
+            identity = prediction["prediction_id"]
+            if identity in self._known:
+                continue
+            try:
+                self._queue.put_nowait((plant, prediction, predicted_us))
+            except queue.Full:
+                self._metrics.count("journal_dropped")
+                continue
+            self._known[identity] = None
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        self._metrics.set("journal_waiting", self._queue.qsize())
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits and end the thread."""
+        if self._thread.is_alive():
+            self._queue.put(_END, timeout=timeout_s)
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            batch, ended = self._batch()
+            by_plant: defaultdict[str, list[Item]] = defaultdict(list)
+            for item in batch:
+                by_plant[item[0]].append(item)
+            for plant, items in by_plant.items():
+                self._write(plant, items)
+            self._metrics.set("journal_waiting", self._queue.qsize())
+
+    def _batch(self) -> tuple[list[Item], bool]:
+        """What came within one interval, at most ``batch_rows``; and whether that was the end."""
+        batch: list[Item] = []
+        until = time.monotonic() + self._interval_s
+        while len(batch) < self._batch_rows:
+            try:
+                item = self._queue.get(timeout=max(until - time.monotonic(), 0.001))
+            except queue.Empty:
+                break
+            if item is _END:
+                return batch, True
+            batch.append(item)
+        return batch, False
+
+    def _write(self, plant: str, items: Sequence[Item]) -> None:
+        self._versions[plant] += 1
+        try:
+            written = self._append(plant, items, self._app_id, self._versions[plant])
+        except Exception:  # the thread's edge: a full disk must not end the journal
+            self._metrics.count("journal_dropped", len(items))
+            log.exception("plant %s: %d predictions could not be written to the journal", plant, len(items))
+        else:
+            self._metrics.count("journal_written", written)
+
+
+def to_delta(home: Home) -> Append:
+    """Append to the plant's journal, exactly once; what an earlier process wrote is left out."""
+    known: dict[str, set[str]] = {}
+
+    def append(plant: str, items: Sequence[Item], app_id: str, version: int) -> int:
+        if plant not in known:
+            known[plant] = known_ids(home, plant)
+        fresh = [item for item in items if item[1]["prediction_id"] not in known[plant]]
+        if fresh:
+            append_predictions(home, plant, as_table(fresh, source="serve"), app_id=app_id, version=version)
+        return len(fresh)
+
+    return append

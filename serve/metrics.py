@@ -1,0 +1,94 @@
+"""What Prometheus sees, from one table. No machine is ever a label: their number has no bound.
+
+The one idea: a registry belongs to one service, so that two in one process (tests) do not meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class Metric:
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = _SECONDS
+
+
+TABLE: dict[str, Metric] = {
+    "requests": Metric("counter", "Answered requests.", ("route", "method", "status")),
+    "request_seconds": Metric("histogram", "From the request's head to the answer's end.", ("route",)),
+    "stage_seconds": Metric("histogram", "Parts of a request: parse, store, window, score, answer.", ("stage",)),
+    "windows": Metric("histogram", "Windows scored in one request.", ("plant",), _COUNTS),
+    "readings": Metric("counter", "Rows of readings acknowledged.", ("plant",)),
+    "predictions": Metric("counter", "Predictions answered.", ("plant", "model_version")),
+    "degraded": Metric("counter", "Causes that predictions were degraded for.", ("cause",)),
+    "journal_waiting": Metric("gauge", "Predictions that wait for the journal."),
+    "journal_written": Metric("counter", "Predictions written to the journal."),
+    "journal_dropped": Metric("counter", "Predictions that the journal lost: queue full, or not writable."),
+    "models": Metric("gauge", "Models in memory."),
+    "model_loads": Metric("counter", "Champions loaded, by result; a failure keeps the last good one.", ("result",)),
+    "refused": Metric("counter", "Requests refused for their key.", ("reason",)),
+}
+
+
+class Metrics:
+    """The table's metrics under the prefix ``millwright_``."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry(auto_describe=True)
+        self._found: dict[str, Counter | Gauge | Histogram] = {}
+        for name, metric in TABLE.items():
+            full = f"millwright_{name}"
+            if metric.kind == "counter":
+                self._found[name] = Counter(full, metric.text, metric.labels, registry=self._registry)
+            elif metric.kind == "gauge":
+                self._found[name] = Gauge(full, metric.text, metric.labels, registry=self._registry)
+            else:
+                self._found[name] = Histogram(
+                    full, metric.text, metric.labels, buckets=metric.buckets, registry=self._registry
+                )
+
+    def count(self, name: str, by: float = 1, **labels: str) -> None:
+        metric = self._labelled(name, labels)
+        assert isinstance(metric, Counter), name
+        metric.inc(by)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        metric = self._labelled(name, labels)
+        assert isinstance(metric, Gauge), name
+        metric.set(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        metric = self._labelled(name, labels)
+        assert isinstance(metric, Histogram), name
+        metric.observe(value)
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Time a part of a request."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.observe("stage_seconds", perf_counter() - began, stage=stage)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def _labelled(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        metric = self._found[name]
+        return metric.labels(**labels) if labels else metric

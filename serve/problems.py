@@ -1,0 +1,91 @@
+"""Errors as ``application/problem+json`` (RFC 9457), from one table.
+
+The one idea: an error of ours already says what was expected, found, where and what to do; its class says
+which status. Anything else is a fault of the service and tells nothing but the request's id.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from models.errors import InputError, MillwrightError
+
+log = logging.getLogger("millwright.serve")
+MEDIA_TYPE = "application/problem+json"
+# Status -> the end of `type`, a name that programs may rely on.
+TYPES: dict[int, str] = {
+    400: "bad-request", 401: "no-valid-key", 403: "missing-role", 404: "not-found", 405: "wrong-method",
+    408: "slow-request", 409: "no-model", 411: "length-required", 413: "too-large", 415: "wrong-media-type",
+    422: "malformed", 429: "too-many-requests", 500: "fault", 501: "not-yet", 503: "not-ready",
+}  # fmt: skip
+
+
+class MediaTypeError(InputError):
+    """A body in a format or encoding that the route does not read."""
+
+    status = 415
+
+
+class SlowError(InputError):
+    """A body that did not come in time."""
+
+    status = 408
+
+
+class NotYetError(MillwrightError):
+    """A route whose part is not built: it says what is missing."""
+
+    status = 501
+
+
+def problem(status: int, detail: str, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to what went wrong."""
+    title = HTTPStatus(status).phrase
+    body = {
+        "type": f"urn:millwright:problem:{TYPES.get(status, 'fault')}", "title": title, "status": status,
+        "detail": detail, "request_id": request_id,
+    }  # fmt: skip
+    extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status == 503 else {}
+    return Response(orjson.dumps(body), status, headers={**extra, **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+def request_id(request: Request) -> str:
+    return str(request.scope.get("millwright.request_id", ""))
+
+
+def install(app: FastAPI) -> None:
+    """Every error of the application becomes a problem."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MillwrightError)
+        return problem(error.status, str(error), request_id(request))
+
+    async def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
+        text = detail.get(error.status_code, str(error.detail))
+        return problem(error.status_code, text, request_id(request), error.headers)
+
+    async def of_parameters(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem(422, f"Wrong parameter {where}: {first['msg'].lower()}.", request_id(request))
+
+    async def of_store(request: Request, error: Exception) -> Response:
+        log.exception("request %s: the store of readings does not answer", request_id(request), exc_info=error)
+        return problem(503, "The store of readings does not answer. Try again.", request_id(request))
+
+    app.add_exception_handler(MillwrightError, ours)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(RequestValidationError, of_parameters)
+    app.add_exception_handler(sqlite3.OperationalError, of_store)

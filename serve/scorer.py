@@ -1,0 +1,179 @@
+"""Every plant's champion, in memory, verified and warm.
+
+The one idea: a model is replaced as a whole by one assignment. A request takes the model once and keeps it,
+so no answer mixes two; a new bundle that does not load changes nothing but a metric and a log line.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cluster.home import Home
+from cluster.registry import Champion, champion
+from models.bundle import BundleSpec, load_bundle
+from models.errors import GateError, InputError, MillwrightError, NotFoundError
+from models.explain import reasons
+from models.predict import Predictor
+from models.windows import Float, span_us
+from serve.metrics import Metrics
+from serve.plant import Plant, load_plant, seed_state
+from serve.state import State
+
+log = logging.getLogger("millwright.serve")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A plant's champion, ready to score, with what is known of the plant and where its readings are."""
+
+    plant: Plant
+    champion: Champion
+    predictor: Predictor
+    state: State
+
+    @property
+    def spec(self) -> BundleSpec:
+        return self.predictor.spec
+
+    @cached_property
+    def sensors(self) -> tuple[str, ...]:
+        """The sensors of a window, in its order; context channels follow them."""
+        return tuple(channel.name for channel in self.spec.channels if channel.role == "sensor")
+
+    @cached_property
+    def span_us(self) -> int:
+        return span_us(self.spec.config.clock, self.spec.config.window)
+
+    def empty_windows(self, num: int) -> Float:
+        return np.full((num, self.spec.config.window.length, len(self.spec.channels)), np.nan, np.float32)
+
+
+class Scorer:
+    """Holds the models and keeps them current. ``refresh`` does one round; ``start`` does it forever."""
+
+    def __init__(self, home: Home, metrics: Metrics) -> None:
+        self._home, self._metrics = home, metrics
+        self._models: dict[str, Model] = {}
+        self._states: dict[str, State] = {}
+        self._said: dict[str, str] = {}  # the last failure of a plant, so that a log line comes once
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def known(self) -> Sequence[str]:
+        """Every connected plant, with a model or without, sorted."""
+        return self._home.plants()
+
+    def plants(self) -> Sequence[str]:
+        """Plants with a model, sorted."""
+        return sorted(self._models)
+
+    def model(self, plant: str) -> Model:
+        """The plant's current model. Raises NotFoundError for an unknown plant, GateError where it has no model."""
+        found = self._models.get(plant)
+        if found is not None:
+            return found
+        if plant not in self.known():
+            raise NotFoundError("Unknown plant", found=repr(plant), do="Check the name, or connect the plant")
+        raise GateError(
+            "The plant has no model", expected="a champion", found="none that loads", where=f"plant {plant}",
+            do=f"Run `millwright tune --plants {plant}`; the service takes the champion over by itself",
+        )  # fmt: skip
+
+    def refresh(self) -> list[str]:
+        """Load what is new. Returns the plants whose model changed; a failure leaves the last good one."""
+        changed = []
+        for name in self._home.plants():
+            try:
+                if self._refresh_plant(name):
+                    changed.append(name)
+            except (MillwrightError, OSError) as error:
+                self._metrics.count("model_loads", result="failed")
+                if self._said.get(name) != str(error):
+                    log.error("plant %s: %s", name, error)
+                self._said[name] = str(error)
+            else:
+                self._said.pop(name, None)
+        self._metrics.set("models", len(self._models))
+        return changed
+
+    def check(self) -> None:
+        """Score one empty window with every model's machinery. Raises where a model does not answer."""
+        for name in self.plants()[:1]:
+            model = self._models[name]
+            model.predictor.hazard(model.empty_windows(1))
+
+    def start(self) -> None:
+        """Refresh every ``serve.model_poll_s`` in the background."""
+        self._thread = threading.Thread(target=self._poll, name="millwright-models", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        for state in self._states.values():
+            state.close()
+
+    def _poll(self) -> None:
+        while not self._stop.wait(self._home.settings.serve.model_poll_s):
+            try:
+                self.refresh()
+            except Exception:  # the thread's edge: models in memory serve on
+                log.exception("looking for new models failed")
+
+    def _refresh_plant(self, name: str) -> bool:
+        pointer, current = champion(self._home, name), self._models.get(name)
+        if pointer is None:
+            return False
+        fresh = current is None or current.champion != pointer
+        predictor = self._load(pointer, name) if fresh else current.predictor  # type: ignore[union-attr]
+        plant = self._current_plant(name, current)
+        if not fresh and current is not None and plant is current.plant:
+            return False
+        model = Model(plant, pointer, predictor, self._state(name))
+        seed_state(self._home, plant, model.state, span_us=model.span_us)
+        self._models = self._models | {name: model}
+        return fresh
+
+    def _load(self, pointer: Champion, name: str) -> Predictor:
+        bundle = load_bundle(pointer.path)
+        if bundle.spec.plant != name:
+            raise InputError(
+                "The bundle is another plant's", expected=name, found=bundle.spec.plant, where=pointer.path
+            )
+        predictor = Predictor(bundle)
+        warm(predictor)
+        self._metrics.count("model_loads", result="loaded")
+        log.info("plant %s: model %s (%s)", name, pointer.version, pointer.kind)
+        return predictor
+
+    def _current_plant(self, name: str, current: Model | None) -> Plant:
+        from cluster.storage import data_version
+
+        if current is not None and data_version(self._home, name) == current.plant.version:
+            return current.plant
+        return load_plant(self._home, name)
+
+    def _state(self, name: str) -> State:
+        if name not in self._states:
+            self._states[name] = State(self._home.state / "plants" / f"{name}.sqlite")
+        return self._states[name]
+
+
+def warm(predictor: Predictor) -> None:
+    """Score before the first request does: a shape's first run plans its memory. Raises where the model is broken."""
+    shape = (predictor.spec.config.window.length, len(predictor.spec.channels))
+    for num in (1, 8):
+        found = predictor.hazard(np.full((num, *shape), np.nan, np.float32))
+        if found.shape != (num, predictor.spec.num_bins) or not np.isfinite(found).all():
+            raise InputError(
+                "The model does not answer an empty window", expected=f"{num} x {predictor.spec.num_bins} numbers",
+                found=f"{found.shape}, {int((~np.isfinite(found)).sum())} not finite", do="Train it again",
+            )  # fmt: skip
+    reasons(predictor, np.zeros(shape, np.float32))

@@ -1,0 +1,259 @@
+"""What the service does, whatever the transport: readings in, windows cut, predictions out.
+
+The one idea: one path for every route. Rows are committed first, then the window is cut by the same
+functions as in training, scored with the plant's model, answered, and put into the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from cluster.config import ServeSettings
+from cluster.home import Home
+from cluster.keys import KeyStore, open_keys
+from models.errors import NotFoundError
+from models.explain import reasons
+from models.predict import Cause, answer, degradations, iso, window_digest
+from models.windows import Float, series_of, tick_of, window_ending
+from serve.journal import Journal, to_delta
+from serve.metrics import Metrics
+from serve.schemas import Delivery, Windows
+from serve.scorer import Model, Scorer
+
+INLINE_WINDOWS = 64  # more are scored in a thread, so that health checks are answered meanwhile
+_FUTURE_US = 3_600_000_000  # clocks of plants are wrong by minutes; more than an hour is a wrong zone
+Prediction = dict[str, Any]
+# Windows that were sent whole; windows out of the store; the same, asked about this moment, so that old data count.
+About = Literal["sent", "stored", "now"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A machine's window as of a tick, and how far its data reach."""
+
+    machine: str
+    tick: int
+    data_until_us: int
+    values: Float  # [W, C]
+    num_rows: int
+
+
+class Service:
+    """Everything a replica holds. ``now_us`` is the clock, microseconds UTC."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        *,
+        keys: KeyStore,
+        scorer: Scorer,
+        journal: Journal,
+        metrics: Metrics,
+        now_us: Callable[[], int],
+    ) -> None:
+        self.settings, self.keys, self.metrics = settings, keys, metrics
+        self.scorer, self._journal, self.now_us = scorer, journal, now_us
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.scorer.plants())
+
+    def latest_us(self) -> int:
+        """The latest time that a reading may have."""
+        return self.now_us() + _FUTURE_US
+
+    async def deliver(
+        self, model: Model, delivery: Delivery, *, as_of_us: int | None = None, with_reasons: bool = False
+    ) -> list[Prediction]:
+        """Commit readings, then answer for each of their machines, in the order of their first row."""
+        with self.metrics.stage("store"):
+            model.state.append(delivery.rows)
+        self.metrics.count("readings", len(delivery.rows.time_us), plant=model.plant.name)
+        cuts = await self._cut(model, delivery.machines, as_of_us)
+        causes = [*_delivered(delivery), *_lasting(model)]
+        return await self._answer(model, cuts, causes, with_reasons, about="stored")
+
+    async def machine(self, model: Model, machine: str, *, as_of_us: int | None, with_reasons: bool) -> Prediction:
+        """The prediction from a machine's newest readings and the state of its data. Raises NotFoundError."""
+        found = await self._cut(model, [machine], as_of_us)
+        if not found:
+            raise NotFoundError("Unknown machine", found=repr(machine), where=f"plant {model.plant.name}")
+        predictions = await self._answer(
+            model, found, _lasting(model), with_reasons, about="stored" if as_of_us else "now"
+        )
+        return predictions[0] | {"data": self._data(model, found[0])}
+
+    async def machines(self, model: Model) -> list[Prediction]:
+        """Every machine that has readings, the most at risk first."""
+        found = await self._cut(model, [latest.machine for latest in model.state.machines()], None)
+        predictions = await self._answer(model, found, _lasting(model), False, about="now")
+        both = [p | {"data": self._data(model, c)} for p, c in zip(predictions, found, strict=True)]
+        horizon = model.spec.alarm_horizon
+        return sorted(both, key=lambda p: (-p["failure_probability"][horizon], p["machine"]))
+
+    async def score(self, model: Model, windows: Windows, *, with_reasons: bool = False) -> list[Prediction]:
+        """Answer for complete windows. Without a time, a window ends with the tick that covers now."""
+        step_us = model.spec.config.clock.step_us
+        now = int(tick_of(np.array([self.now_us()]), model.spec.config.clock)[0]) * step_us
+        times = [now if at is None else at for at in windows.as_of_us]
+        cuts = [
+            Cut(machine, -(-at // step_us), at, values, 0)
+            for machine, at, values in zip(windows.machines, times, windows.values, strict=True)
+        ]
+        causes = [Cause(code="channel_missing", text=f"{name} was not sent") for name in windows.missing]
+        causes += _lasting(model)
+        return await self._answer(model, cuts, causes, with_reasons, about="sent")
+
+    async def infer(self, model: Model, values: Float) -> Float:
+        """Hazards [B, K+1] of windows [B, W, C], as the open inference protocol asks for them."""
+        with self.metrics.stage("score"):
+            found = await self._hazard(model, values)
+        self.metrics.count("predictions", len(found), plant=model.plant.name, model_version=model.spec.version)
+        return found
+
+    async def check(self, deadline_s: float) -> None:
+        """Score a window within ``deadline_s``. Raises where the models do not answer."""
+        await asyncio.wait_for(asyncio.to_thread(self.scorer.check), deadline_s)
+
+    def start(self) -> None:
+        """Begin to look for new models and to write the journal."""
+        self.scorer.start()
+        self._journal.start()
+
+    def close(self) -> None:
+        self.scorer.close()
+        self._journal.close()
+        self.keys.close()
+
+    async def _cut(self, model: Model, machines: Sequence[str], as_of_us: int | None) -> list[Cut]:
+        """Windows of the machines that have readings."""
+
+        def cut_all() -> list[Cut]:
+            return [found for machine in machines if (found := cut(model, machine, as_of_us))]
+
+        with self.metrics.stage("window"):
+            return cut_all() if len(machines) <= INLINE_WINDOWS else await asyncio.to_thread(cut_all)
+
+    async def _answer(
+        self, model: Model, cuts: Sequence[Cut], causes: Sequence[Cause], with_reasons: bool, *, about: About
+    ) -> list[Prediction]:
+        """Predictions in the order of ``cuts``, each with ``causes`` and its own."""
+        if not cuts:
+            return []
+        with self.metrics.stage("score"):
+            hazards = await self._hazard(model, np.stack([c.values for c in cuts]))
+
+        def all_of_them() -> list[Prediction]:
+            return [
+                _prediction(model, c, hazard, [*self._own_causes(model, c, about), *causes], with_reasons)
+                for c, hazard in zip(cuts, hazards, strict=True)
+            ]
+
+        with self.metrics.stage("answer"):
+            found = all_of_them() if len(cuts) <= INLINE_WINDOWS else await asyncio.to_thread(all_of_them)
+        self._observe(model, found)
+        self._journal.add(model.plant.name, found, self.now_us())
+        return found
+
+    def _own_causes(self, model: Model, found: Cut, about: About) -> list[Cause]:
+        """Why one prediction is worth less than usual."""
+        causes = degradations(model.spec, found.values)
+        if about != "sent" and found.machine not in model.plant.machines:
+            causes.append(Cause(code="unknown_machine", text="not in the plant's list of machines"))
+        if about == "now" and self._stale(model, found):
+            hours = self._age_s(found) / 3600
+            causes.append(Cause(code="stale", text=f"the last reading is {hours:.0f} h old"))
+        return causes
+
+    def _age_s(self, found: Cut) -> float:
+        return max(0.0, (self.now_us() - found.data_until_us) / 1e6)
+
+    def _stale(self, model: Model, found: Cut) -> bool:
+        """Older than is carried forward. Cycles have no wall clock: how long ago the last one was says nothing."""
+        clock = model.spec.config.clock
+        return clock.life_unit == "h" and self._age_s(found) > (model.spec.config.window.carry + 1) * clock.step_s
+
+    async def _hazard(self, model: Model, values: Float) -> Float:
+        self.metrics.observe("windows", len(values), plant=model.plant.name)
+        if len(values) <= INLINE_WINDOWS:
+            return model.predictor.hazard(values)
+        return await asyncio.to_thread(model.predictor.hazard, values)
+
+    def _observe(self, model: Model, found: Sequence[Prediction]) -> None:
+        self.metrics.count("predictions", len(found), plant=model.plant.name, model_version=model.spec.version)
+        for prediction in found:
+            for cause in prediction["degraded"]:
+                self.metrics.count("degraded", cause=cause["code"])
+
+    def _data(self, model: Model, found: Cut) -> dict[str, Any]:
+        """The state of a machine's data."""
+        sensors = len(model.sensors)
+        present = ~np.isnan(found.values[:, :sensors])
+        return {
+            "last_reading": iso(found.data_until_us),
+            "age_s": round(self._age_s(found), 3),
+            "stale": self._stale(model, found),
+            "readings": found.num_rows,
+            "coverage": round(float(present.mean()), 4) if present.size else 0.0,
+            "sensors_missing": [s for i, s in enumerate(model.sensors) if not present[:, i].any()],
+        }
+
+
+def cut(model: Model, machine: str, as_of_us: int | None) -> Cut | None:
+    """The window that ends with the machine's newest reading, or with the tick that covers ``as_of_us``.
+
+    None where there is no reading up to then.
+    """
+    config = model.spec.config
+    newest = model.state.newest_us(machine, as_of_us)
+    if newest is None:
+        return None
+    until = newest if as_of_us is None else as_of_us
+    tick = -(-until // config.clock.step_us)
+    since = (tick - config.window.length - config.window.carry) * config.clock.step_us
+    times, values = model.state.read(machine, model.sensors, span_us=until - since, until_us=until)
+    if len(times) == 0 or -(-int(times[-1]) // config.clock.step_us) < tick:
+        # An empty row closes the grid at the tick that was asked for; what precedes is carried as ever.
+        times = np.append(times, tick * config.clock.step_us)
+        values = np.concatenate([values, np.full((1, len(model.sensors)), np.nan, np.float32)])
+    events = model.plant.events_of(machine)
+    series = series_of(machine, times, values, events, clock=config.clock, window=config.window)
+    window = window_ending(series, tick, config.window.length)
+    return Cut(machine, tick, newest, window, len(times))
+
+
+def _lasting(model: Model) -> list[Cause]:
+    """Causes that every prediction of the model has."""
+    fleet = [Cause(code="fleet_model", text="the model was trained on other plants")]
+    doubts = [Cause(code="doubt", text=question) for question in model.spec.doubts.values()]
+    return doubts + (fleet if model.spec.scope == "fleet" else [])
+
+
+def _delivered(delivery: Delivery) -> list[Cause]:
+    causes = [Cause(code="unknown_sensor", text=f"{name} is no sensor of the plant") for name in delivery.unknown[:20]]
+    if delivery.dropped:
+        causes.append(Cause(code="impossible_value", text=f"{delivery.dropped} values that no sensor can read"))
+    return causes
+
+
+def _prediction(model: Model, found: Cut, hazard: Float, causes: Sequence[Cause], with_reasons: bool) -> Prediction:
+    return answer(
+        model.spec, hazard, plant=model.plant.name, machine=found.machine,
+        as_of_us=found.tick * model.spec.config.clock.step_us, data_until_us=found.data_until_us,
+        digest=window_digest(found.values), degraded=causes,
+        reasons=list(map(dict, reasons(model.predictor, found.values))) if with_reasons else None,
+    )  # fmt: skip
+
+
+def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
+    """Everything a replica needs, loaded and warm, without its background threads."""
+    settings, metrics = home.settings.serve, Metrics()
+    scorer = Scorer(home, metrics)
+    scorer.refresh()
+    journal = Journal(to_delta(home), metrics, max_rows=settings.journal_rows)
+    return Service(settings, keys=open_keys(home), scorer=scorer, journal=journal, metrics=metrics, now_us=now_us)

@@ -1,0 +1,125 @@
+"""Online windows equal offline windows byte for byte, whatever the order and the parts in which readings come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.home import Home
+from models.predict import prediction_id, window_digest
+from models.quality import scale_of
+from models.windows import Float, Int, MachineEvents, series_of, tick_of, window_ending
+from serve.scorer import Model
+from serve.service import Service, cut
+from serve.state import Rows
+
+HOUR_US = 3_600_000_000
+START_US = 1_748_736_000_000_000  # 2025-06-01, far from now
+
+
+@pytest.fixture
+def model(service: Service) -> Model:
+    return service.scorer.model("mill")
+
+
+def history(seed: int, num: int = 60) -> tuple[Int, Float]:
+    """Irregular readings with gaps, several in a tick, values missing."""
+    rng = np.random.default_rng(seed)
+    times = START_US + np.sort(rng.choice(40 * 60, num, replace=False)).astype(np.int64) * 60_000_000
+    values = rng.normal(50, 20, (num, 2)).astype(np.float32)
+    values[rng.random((num, 2)) < 0.3] = np.nan
+    return times, values
+
+
+def offline(model: Model, times: Int, values: Float, events: MachineEvents, tick: int) -> Float:
+    config = model.spec.config
+    series = series_of("m", times, values, events, clock=config.clock, window=config.window)
+    return window_ending(series, tick, config.window.length)
+
+
+def send_shuffled(model: Model, times: Int, values: Float, seed: int) -> None:
+    """Cell by cell, in any order, some twice, in parts of any size."""
+    rng = np.random.default_rng(seed)
+    cells = [(i, j) for i in range(len(times)) for j in range(2) if not np.isnan(values[i, j])]
+    cells += [(i, 0) for i in range(len(times)) if np.isnan(values[i]).all()]  # a row without any value is a row
+    order = rng.permutation(len(cells)).tolist() + rng.integers(0, len(cells), 20).tolist()
+    for part in np.array_split(np.array(order), 7):
+        rows = np.full((len(part), 2), np.nan, np.float32)
+        for k, c in enumerate(part):
+            i, j = cells[c]
+            rows[k, j] = values[i, j]
+        at = times[[cells[c][0] for c in part]]
+        model.state.append(Rows(["m"] * len(part), at, model.sensors, rows))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_window_of_the_newest_reading_is_the_same_bytes(model: Model, seed: int) -> None:
+    times, values = history(seed)
+    send_shuffled(model, times, values, seed)
+    found = cut(model, "m", None)
+    assert found is not None
+    tick = int(tick_of(times[-1:], model.spec.config.clock)[0])
+    assert found.tick == tick
+    assert found.values.tobytes() == offline(model, times, values, MachineEvents(), tick).tobytes()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_window_as_of_any_tick_is_the_same_bytes(model: Model, seed: int) -> None:
+    times, values = history(seed)
+    send_shuffled(model, times, values, seed)
+    ticks = tick_of(times, model.spec.config.clock)
+    for tick in range(int(ticks[0]), int(ticks[-1]) + 1):
+        found = cut(model, "m", tick * HOUR_US)
+        assert found is not None
+        # A tick knows what was received up to its end; the series ends there, as history did then.
+        assert found.values.tobytes() == offline(model, times, values, MachineEvents(), tick).tobytes()
+
+
+def test_context_channels_are_the_same_bytes(model: Model) -> None:
+    times, values = history(3)
+    events = MachineEvents(
+        installed_us=START_US - 500 * HOUR_US, renewed_us=np.array([START_US + 5 * HOUR_US]),
+        renewed_known_us=np.array([START_US + 9 * HOUR_US]), errors_known_us=START_US + np.arange(0, 30, 7) * HOUR_US,
+    )  # fmt: skip
+    known = replace(model, plant=replace(model.plant, events={"m": events}))
+    send_shuffled(known, times, values, 3)
+    ticks = tick_of(times, model.spec.config.clock)
+    for tick in range(int(ticks[0]), int(ticks[-1]) + 1):
+        found = cut(known, "m", tick * HOUR_US)
+        assert found is not None
+        assert found.values.tobytes() == offline(model, times, values, events, tick).tobytes()
+        assert not np.isnan(found.values[:, 2]).all()
+
+
+def test_a_time_after_the_last_reading_carries_as_offline(model: Model) -> None:
+    times, values = np.array([START_US]), np.array([[60.0, 1.0]], np.float32)
+    send_shuffled(model, times, values, 0)
+    later = cut(model, "m", START_US + 2 * HOUR_US)
+    gone = cut(model, "m", START_US + 3 * HOUR_US)
+    assert later is not None
+    assert later.values[-1, :2].tolist() == [60.0, 1.0]  # carried over two ticks
+    assert gone is not None
+    assert np.isnan(gone.values[-1, :2]).all()
+    assert gone.data_until_us == START_US
+
+
+def test_over_http_in_the_plants_own_units_the_prediction_is_of_the_offline_window(
+    call: Callable[..., Any], model: Model, plant_home: Home
+) -> None:
+    times, _ = history(5)
+    rng = np.random.default_rng(5)
+    raw = rng.normal(150, 20, (len(times), 2)).round(1)  # degF and mm/s, as the plant writes them
+    body = [{"time": t / 1e6, "oil_degF": f, "vib": v} for t, (f, v) in zip(times.tolist(), raw.tolist(), strict=True)]
+    answer = None
+    for i in rng.permutation(len(body)):
+        answer = call("POST", "/v1/plants/mill/machines/m/readings", {"readings": [body[i]]})
+        assert answer.status == 200
+    scale = scale_of(plant_home.source("mill").by_raw_name()["oil_degF"])
+    values = np.stack([raw[:, 0] * scale.factor + scale.offset, raw[:, 1]], axis=1).astype(np.float32)
+    window = offline(model, times, values, MachineEvents(), int(tick_of(times, model.spec.config.clock)[-1]))
+    assert answer is not None
+    assert answer.json["prediction_id"] == prediction_id("v1", "mill", "m", window_digest(window), int(times[-1]))

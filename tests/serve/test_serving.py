@@ -1,0 +1,138 @@
+"""The service as it runs: Ray, HAProxy, one replica; asked over a socket, ended in order and by force."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cluster.home import Home
+from cluster.running import free_port, port_is_free, records, stop
+from serve.state import State
+
+START_S, END_S = 120.0, 40.0
+HOUR_S = 3600
+
+
+def until(done: Callable[[], Any], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if done():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def ask(port: int, method: str, path: str, body: Any = None, key: str = "") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+@contextmanager
+def serving(home: Home, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "cluster.cli", "serve", "--home", str(home.path), "--port", str(port)]
+    log = (home.path / "serve.out").open("wb")
+    child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[2])
+    try:
+        ready = until(lambda: child.poll() is not None or ask(port, "GET", "/v2/health/ready")[0] == 200, START_S)
+        assert ready, (home.path / "serve.out").read_text()
+        assert child.poll() is None, (home.path / "serve.out").read_text()
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait(10)
+        for entry in records(home):
+            stop(home, entry.name)
+        log.close()
+
+
+def tree(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
+
+
+def beyond_loopback(processes: list[psutil.Process], name: str) -> list[str]:
+    own = [p for p in processes if p.is_running() and name in p.name()]
+    found = [c for p in own for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert not own or found
+    return [f"{c.laddr.ip}:{c.laddr.port}" for c in found if not c.laddr.ip.startswith(("127.", "::1", "::ffff:127."))]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Ended, or a zombie whose parent has not looked yet: a container's first process may never look."""
+
+    def ended(process: psutil.Process) -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(map(ended, processes))
+
+
+@pytest.mark.ray
+def test_it_serves_behind_haproxy_and_nothing_outlives_it(plant_home: Home, new_key: Callable[..., str]) -> None:
+    port, key = free_port(), new_key("read", "write")
+    last = int(time.time()) // HOUR_S * HOUR_S
+    body = {"readings": [{"time": last - i * HOUR_S, "oil_degF": 140.0 + i, "vib": 1.0} for i in range(12)]}
+    with serving(plant_home, port) as child:
+        started = tree(child)
+        assert any("haproxy" in p.name() for p in started)
+        assert beyond_loopback(started, "haproxy") == []
+        status, found = ask(port, "POST", "/v1/plants/mill/machines/m1/readings?reasons=true", body, key)
+        assert status == 200, found
+        assert len(json.loads(found)["reasons"]) == 4
+        assert ask(port, "POST", "/v1/plants/mill/machines/m1/readings", body)[0] == 401
+        assert ask(port, "GET", "/")[0] == 200
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(END_S) == 0
+        assert until(lambda: gone(started), 10)
+        assert port_is_free("127.0.0.1", port)
+        assert records(plant_home) == []
+    assert json.loads(found)["prediction_id"] in journal(plant_home)
+
+
+def journal(home: Home) -> list[str]:
+    from cluster.predictions import known_ids
+
+    return sorted(known_ids(home, "mill"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_killed_without_warning_it_leaves_no_port_and_loses_no_reading(
+    plant_home: Home, new_key: Callable[..., str]
+) -> None:
+    port, key = free_port(), new_key("read", "write")
+    body = {"readings": [{"time": 1_749_996_000, "vib": 1.25}]}
+    with serving(plant_home, port) as child:
+        proxies = [p for p in tree(child) if "haproxy" in p.name()]
+        assert ask(port, "POST", "/v1/plants/mill/machines/m1/readings", body, key)[0] == 200
+        child.kill()
+        assert until(lambda: port_is_free("127.0.0.1", port), 30)
+        assert until(lambda: gone(proxies), 30)
+    assert State(plant_home.state / "plants" / "mill.sqlite").read("m1", ["vibration"], span_us=1)[1].tolist() == [
+        [1.25]
+    ]
+    began = time.monotonic()
+    with serving(plant_home, port):
+        assert time.monotonic() - began < 60
+        assert ask(port, "GET", "/v1/plants/mill/machines/m1", None, key)[0] == 200
