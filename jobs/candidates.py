@@ -1,0 +1,226 @@
+"""Candidates of a study: the searched network and its baselines, each calibrated, judged and bundled alike.
+
+The one idea: every candidate answers the same later windows with the same kind of curve, and the one
+with the highest censored log-likelihood there is the champion, baseline or not. Test data are never read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.files import write_atomically
+from cluster.report import code_version
+from jobs.dataset import PlantData
+from jobs.trial import begin, configured
+from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual, save_bundle
+from models.calibration import Calibration, fit_calibration
+from models.config import ModelConfig
+from models.episodes import AlarmRule, Ticks, alarm_threshold
+from models.features import Sequence
+from models.hazard import WindowModel, log_likelihood, probability_within, usual_hazard
+from models.split import Part, Split
+from models.windows import Channel, Float, windows_ending
+
+MAX_WINDOWS = 4000  # validation windows that judge a candidate: neighbours tell the same story
+CANDIDATES = "candidates.json"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a trial, a baseline and a bundle need to know of a plant; plain, so that workers share it."""
+
+    plant: str
+    channels: tuple[Channel, ...]
+    config: ModelConfig
+    machine_types: tuple[str, ...]
+    data_version: str
+    doubts: dict[str, str]
+    train: list[Sequence]
+    validate: list[Sequence]
+    num_failures: int  # distinct failures in the training part
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundled model; ``log_likelihood`` is the calibrated mean of the later slice, higher is better."""
+
+    kind: str
+    version: str
+    folder: str
+    log_likelihood: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Judged:
+    calibration: Calibration
+    log_likelihood: float
+    threshold: float
+
+
+def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
+    """The training and validation parts of a plant under its own clock."""
+    config = config.model_copy(update={"clock": data.clock})
+    parts: dict[Part, list[Sequence]] = {
+        part: data.sequences(part, split, config.window.length) for part in ("train", "validate")
+    }
+    return Study(
+        data.plant, data.channels, config, tuple(sorted(set(data.machine_types.values()))), data.version, data.doubts,
+        parts["train"], parts["validate"], sum(count_failures(s) for s in parts["train"]),
+    )  # fmt: skip
+
+
+def count_failures(sequence: Sequence) -> int:
+    """Distinct failures behind a sequence's labels: each run of event steps leads to one."""
+    steps = sequence.event & sequence.usable
+    remaining = sequence.time[steps]
+    return int(len(remaining) > 0) + int((np.diff(remaining) > 0).sum())
+
+
+def network_candidate(study: Study, bundles: Path, choices: dict[str, Any], state: bytes) -> Candidate:
+    """The network of a trial's saved state, exported and bundled."""
+    from models.export import export_onnx
+    from models.networks import NetworkModel, weights_of
+
+    began = time.monotonic()
+    fit = begin(study, choices)
+    fit.restore(state)
+    network = fit.best()
+    judged = _judge(study, NetworkModel(network))
+    scaling = ScalingNumbers(center=fit.scaling.center, scale=fit.scaling.scale)
+    weights, config = weights_of(network), configured(study.config, choices)
+    onnx = export_onnx(network, judged.calibration, config.window.length, len(study.channels))
+    return _bundle(study, bundles, "network", config, judged, began=began, weights=weights, onnx=onnx, scaling=scaling)
+
+
+def baseline(study: Study, bundles: Path, *, sensors: bool) -> Candidate:
+    """The gradient-boosted baseline, or without ``sensors`` the one that sees only age and error log."""
+    from models.trees import fit_trees
+
+    began = time.monotonic()
+    model = fit_trees(study.train, study.validate, study.config, study.channels, sensors=sensors)
+    judged = _judge(study, model)
+    return _bundle(study, bundles, model.kind, study.config, judged, began=began, weights=model.to_text())
+
+
+def choose(candidates: list[Candidate]) -> Candidate:
+    """The champion: the highest censored log-likelihood on later time; on a tie the first."""
+    return max(candidates, key=lambda c: c.log_likelihood)
+
+
+def write_candidates(bundles: Path, candidates: list[Candidate]) -> None:
+    """Which bundle is which kind, for evaluation beside the champion."""
+    found = {c.kind: asdict(c) for c in candidates}
+    write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))
+
+
+def later_windows(study: Study) -> tuple[Float, Ticks, int]:
+    """Evenly drawn windows of the validation part [B, W, C], their ticks and labels, and the distinct failures."""
+    clock, length = study.config.clock, study.config.window.length
+    total = sum(int(s.usable.sum()) for s in study.validate)
+    stride = max(1, -(-total // MAX_WINDOWS))
+    values = [np.empty((0, length, len(study.channels)), np.float32)]
+    columns: list[tuple[npt.NDArray[Any], ...]] = [(np.empty(0),) * 4]
+    for number, s in enumerate(study.validate):
+        rows = np.flatnonzero(s.usable)[::stride]
+        values.append(windows_ending(s.values, rows, length))
+        columns.append((np.full(len(rows), number), rows * clock.life_per_step, s.time[rows], s.event[rows]))
+    machine, now, time_, event = (np.concatenate(x) for x in zip(*columns, strict=True))
+    ticks = Ticks(
+        machine.astype(np.int64), now, time_.astype(np.float64), event.astype(bool), len(study.validate),
+        clock.life_per_step * stride,
+    )  # fmt: skip
+    return np.concatenate(values), ticks, sum(count_failures(s) for s in study.validate)
+
+
+def _judge(study: Study, model: WindowModel) -> _Judged:
+    values, ticks, failures = later_windows(study)
+    hazards = study.config.hazard
+    logits = model.logits(values)
+    calibration = fit_calibration(logits, hazards.edges, ticks.time, ticks.event, num_failures=failures)
+    hazard = calibration.hazard(logits)
+    risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
+    return _Judged(
+        calibration, float(log_likelihood(hazard, hazards.edges, ticks.time, ticks.event).mean()),
+        alarm_threshold(ticks, risk, AlarmRule.of(hazards)),
+    )  # fmt: skip
+
+
+def alarm_horizon(config: ModelConfig) -> str:
+    """48 h where it is served, else the middle one of the horizons."""
+    names = sorted(config.hazard.horizons, key=lambda name: config.hazard.horizons[name])
+    return "48h" if "48h" in names else names[len(names) // 2]
+
+
+def _bundle(
+    study: Study, bundles: Path, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
+    weights: bytes | str, onnx: bytes | None = None, scaling: ScalingNumbers | None = None,
+) -> Candidate:  # fmt: skip
+    raw = weights if isinstance(weights, bytes) else weights.encode()
+    # What follows from equal data, configuration and weights is the same version, whenever it was made.
+    identity = f"{study.data_version}/{config.digest()}/{judged.calibration}/{hashlib.sha256(raw).hexdigest()}"
+    version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+    folder = bundles / version
+    candidate = Candidate(kind, version, str(folder), judged.log_likelihood, time.monotonic() - began)
+    if (folder / "manifest.json").is_file():
+        return candidate
+    window, ranges = _usual(study)
+    training = [(s.time[s.usable], s.event[s.usable]) for s in study.train]
+    hazard = usual_hazard(config.hazard.edges, *(np.concatenate(x) for x in zip(*training, strict=True)))
+    spec = BundleSpec(
+        plant=study.plant, kind=kind, name=study.plant, version=version, config=config, channels=study.channels,
+        machine_types=study.machine_types, scaling=scaling or ScalingNumbers(), calibration=judged.calibration,
+        usual=Usual(window=window, hazard=tuple(hazard.tolist())), ranges=ranges,
+        alarm_horizon=alarm_horizon(config), threshold=judged.threshold, num_failures_trained_on=study.num_failures,
+        metrics={"validation_log_likelihood": judged.log_likelihood},
+        lineage=Lineage(
+            data_version=study.data_version, code_version=code_version(),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+        doubts=study.doubts,
+    )  # fmt: skip
+    save_bundle(folder, spec, weights=weights, onnx=onnx, card=_card(study, spec))
+    return candidate
+
+
+def _usual(study: Study) -> tuple[tuple[float | None, ...], dict[str, tuple[float, float]]]:
+    """Median of each channel over training steps, and the range that all but 0.2 % of them lie in."""
+    rows = np.concatenate([s.values[s.usable][::7] for s in study.train])
+    window: list[float | None] = []
+    ranges: dict[str, tuple[float, float]] = {}
+    for channel, column in zip(study.channels, rows.T, strict=True):
+        seen = column[~np.isnan(column)]
+        if len(seen) == 0:
+            window.append(None)
+            continue
+        low, middle, high = (float(q) for q in np.quantile(seen, (0.001, 0.5, 0.999)))
+        window.append(middle)
+        ranges[channel.name] = (low, high)
+    return tuple(window), ranges
+
+
+def _card(study: Study, spec: BundleSpec) -> str:
+    machines = {s.machine for s in study.train}
+    sensors = ", ".join(f"{c.name} [{c.unit}]" for c in spec.channels)
+    return f"""# {spec.plant}: {spec.kind}, version {spec.version}
+
+Answers how likely a machine of plant {spec.plant} ({", ".join(spec.machine_types)}) is to fail within
+{", ".join(spec.config.hazard.horizons)}, and how much life is left, from its last {spec.config.window.length} steps.
+
+- Learned from {len(machines)} machines and {spec.num_failures_trained_on} logged failures; data {study.data_version}.
+- Reads {sensors}.
+- Judged on later time, on machines that it was trained on: censored log-likelihood
+  {spec.metrics["validation_log_likelihood"]:.4f} a step; calibrated and given its alarm threshold
+  ({spec.threshold:.3f} on {spec.alarm_horizon}) on the same slice. Test figures: `millwright evaluate`.
+- Limits: failures without a precursor cannot be foreseen; maintenance is taken to censor independently;
+  a sensor outside the range seen in training makes an answer `degraded`, not impossible.
+"""

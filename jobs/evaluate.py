@@ -1,0 +1,130 @@
+"""Judge each plant's champion on later time and on unseen machines, beside its baselines.
+
+The one idea: this is the first and only reader of the test part. Champion, thresholds and calibration
+were fixed on earlier time, and nothing found here flows back into them. Whoever reads it to make a better
+model has turned it into validation, and needs newer data for the figure.
+
+Writes ``reports/evaluation.json`` and, for each plant, ``reports/evaluation/<plant>.parquet`` (every
+scored tick) and ``<plant>.story.json``, from which ``report.html`` can be made again alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import ray
+from pydantic import Field
+from rich.table import Table
+
+from cluster.files import write_atomically
+from cluster.home import Home
+from cluster.registry import bundle_folder, standing_champion
+from cluster.report import Progress, Report
+from jobs.dataset import load_plant, named_plants
+from jobs.evaluation.judging import Judged, judge_plant
+from jobs.evaluation.results import CandidateResult, Figure, PlantResult
+from jobs.evaluation.truth import read_truth
+from models.bundle import Bundle, load_bundle
+
+COLUMNS = (
+    "plant", "candidate", "failures caught", "false alarms\na machine-month", "median\nlead", "AUC", "Brier\nskill",
+)  # fmt: skip
+
+
+class EvaluateReport(Report):
+    """``plants`` holds every figure, ``files`` what was written."""
+
+    plants: list[PlantResult] = Field(default_factory=list)
+    files: list[str] = Field(default_factory=list)
+
+    def render(self) -> Table:
+        table = Table(title="On later time that no choice has seen; 95 % intervals by machine", caption=self._caption())
+        for column in COLUMNS:
+            table.add_column(column)
+        for plant in self.plants:
+            rows = plant.all.candidates
+            for row in rows:
+                table.add_row(plant.name if row.champion else "", *_cells(row, plant.life_unit),
+                              end_section=row is rows[-1])  # fmt: skip
+        return table
+
+    def _caption(self) -> str:
+        return "\n".join(f"{plant.name}: {plant.verdict}." for plant in self.plants)
+
+
+def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | None = None) -> EvaluateReport:
+    """Evaluate the champions of the plants named (comma-separated, or ``all``).
+
+    ``truth`` is a simulator's ``.truth`` folder. Raises NotFoundError for a plant without a champion.
+    """
+    began = time.monotonic()
+    bundles = {name: plant_bundles(home, name) for name in named_plants(home, plants)}
+    progress.step(f"Judge {', '.join(bundles)} on later time and unseen machines")
+    task = ray.remote(num_cpus=1)(judge_plant)
+    waiting = []
+    for name, found in bundles.items():
+        config = next(iter(found.values())).spec.config
+        data = load_plant(home, name, config=config)
+        known = read_truth(truth, name) if truth is not None else None
+        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known))
+    judged: list[Judged] = []
+    for reference in waiting:
+        judged.append(ray.get(reference))
+        progress.update(len(judged), len(waiting), "plants")
+    report = EvaluateReport(plants=[j.result for j in judged], files=write(home.path / "reports", judged))
+    report.seconds = time.monotonic() - began
+    text = json.dumps(report.as_json(), indent=1, allow_nan=False)
+    write_atomically(home.path / "reports" / "evaluation.json", text)
+    return report
+
+
+def plant_bundles(home: Home, plant: str) -> dict[str, Bundle]:
+    """Verified bundles by kind, the champion first, then the candidates of its study.
+
+    Raises NotFoundError where the plant has no champion, InputError where a bundle is not whole.
+    """
+    best = standing_champion(home, plant)
+    found = {best.kind: load_bundle(best.path)}
+    listed = bundle_folder(home, plant, best.version).parent / "candidates.json"
+    others = json.loads(listed.read_text("utf-8")) if listed.is_file() else {}
+    for kind, entry in others.items():
+        if kind not in found:
+            found[kind] = load_bundle(bundle_folder(home, plant, entry["version"]))
+    return found
+
+
+def write(folder: Path, judged: list[Judged]) -> list[str]:
+    """What the report needs beyond the figures; returns the files' paths."""
+    details = folder / "evaluation"
+    details.mkdir(parents=True, exist_ok=True)
+    files = [str(folder / "evaluation.json")]
+    for one in judged:
+        ticks, story = (details / f"{one.result.name}{suffix}" for suffix in (".parquet", ".story.json"))
+        pq.write_table(one.ticks, ticks, compression="zstd")
+        write_atomically(story, json.dumps(one.story, allow_nan=False))
+        files += [str(ticks), str(story)]
+    return files
+
+
+def _cells(row: CandidateResult, unit: str) -> list[str]:
+    """Only what tells candidates apart; the report and the JSON hold every figure with its interval."""
+    lead, skill = row.lead_median.value, row.brier_skill.value
+    return [
+        row.kind.replace("_", " ") + (" (champion)" if row.champion else ""),
+        f"{row.caught} of {row.num_failures}" + _interval(row.recall, percent=True),
+        _text(row.false_alarms_per_machine_month), "-" if lead is None else f"{lead:.0f} {unit}",
+        _text(row.auc), "-" if skill is None else f"{skill:.2f}",
+    ]  # fmt: skip
+
+
+def _text(figure: Figure) -> str:
+    return "-" if figure.value is None else f"{figure.value:.2f}" + _interval(figure)
+
+
+def _interval(figure: Figure, *, percent: bool = False) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f" ({figure.low:.0%} to {figure.high:.0%})" if percent else f" ({figure.low:.2f} to {figure.high:.2f})"

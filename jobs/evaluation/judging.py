@@ -1,0 +1,197 @@
+"""One plant judged: every candidate and reference on the same rows, all machines, known and unseen ones.
+
+The one idea: references are candidates without a model. «Always healthy» raises no alarm; the oracle's
+threshold is chosen on the test part itself, which makes it a ceiling, not a competitor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jobs.dataset import PlantData
+from jobs.evaluation.results import (
+    ENOUGH,
+    AlarmResult,
+    FailureResult,
+    GroupResult,
+    PlantResult,
+    candidate_result,
+    verdict,
+)
+from jobs.evaluation.rows import LaterRows, forecast, later_rows
+from jobs.evaluation.story import story_of
+from jobs.evaluation.truth import Truth
+from models.bundle import Bundle, BundleSpec
+from models.episodes import HOURS_A_MONTH, AlarmRule, Judgement, Ticks, alarm_threshold, caught_within_budget
+from models.evaluation import CandidateFigures, Forecast, candidate_figures
+from models.predict import Predictor, iso, risk
+from models.split import Split
+
+DRAWS, DRAWS_OF_PARTS = 200, 60
+SEED = 0  # of the bootstrap
+NEVER = 1.01  # a threshold that no probability reaches
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A plant's figures, every scored tick, and the story of one failure for the report."""
+
+    result: PlantResult
+    ticks: pa.Table
+    story: dict[str, Any]
+
+
+def judge_plant(data: PlantData, split: Split, bundles: dict[str, Bundle], truth: Truth | None) -> Judged:
+    """Judge the first of ``bundles``, the champion, beside the others. Reads the test part."""
+    predictors = {kind: Predictor(bundle) for kind, bundle in bundles.items()}
+    best = next(iter(predictors))
+    spec = predictors[best].spec
+    rows = later_rows(data, split)
+    said = {kind: forecast(rows, predictor, data.channels) for kind, predictor in predictors.items()}
+    said |= _references(rows, truth, spec)
+    versions = {kind: bundle.spec.version for kind, bundle in bundles.items()}
+    groups, judgement = [], None
+    for name, machines in _groups(rows.unseen):
+        group, found = _group(name, rows.ticks, machines, said=said, spec=spec, versions=versions)
+        groups.append(group)
+        judgement = judgement or found
+    assert judgement is not None, "the first group is all machines"
+    result = _plant_result(data, rows, spec, groups=groups, judgement=judgement, truth=truth)
+    return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth))
+
+
+def _references(rows: LaterRows, truth: Truth | None, spec: BundleSpec) -> dict[str, Forecast]:
+    """What no model can be worse than, and what none can be better than."""
+    found = {"always_healthy": Forecast(np.zeros(len(rows.time_us)), NEVER)}
+    column = f"p{spec.config.hazard.horizons[spec.alarm_horizon]:g}h"
+    if truth is not None and column in truth.oracle.column_names:
+        names = np.array(rows.machines, object)[rows.ticks.machine]
+        knows = truth.risk(column, names, rows.time_us)
+        found["oracle"] = Forecast(knows, alarm_threshold(rows.ticks, knows, AlarmRule.of(spec.config.hazard)))
+    return found
+
+
+def _groups(unseen: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
+    found = [("all", np.ones(len(unseen), bool))]
+    if unseen.any() and not unseen.all():
+        found += [("known machines", ~unseen), ("unseen machines", unseen)]
+    return found
+
+
+def _group(
+    name: str, ticks: Ticks, machines: NDArray[np.bool_], *, said: dict[str, Forecast], spec: BundleSpec,
+    versions: dict[str, str],
+) -> tuple[GroupResult, Judgement]:  # fmt: skip
+    """Every candidate on the ticks of some machines; also what the champion's alarms came to."""
+    keep = machines[ticks.machine]
+    own = _renumbered(ticks.take(keep), machines)
+    kept = {k: replace(f, risk=f.risk[keep], hazard=None if f.hazard is None else f.hazard[keep])
+            for k, f in said.items()}  # fmt: skip
+    figures = {kind: _figures(own, one, spec, DRAWS if name == "all" else DRAWS_OF_PARTS) for kind, one in kept.items()}
+    best = next(iter(kept))
+    results = [
+        candidate_result(
+            kind, found, version=versions.get(kind), champion=kind == best,
+            threshold=None if kind == "always_healthy" else kept[kind].threshold,
+            equal=_equal(own, kept[kind], figures[best], spec),
+        )
+        for kind, found in figures.items()
+    ]  # fmt: skip
+    months = len(own.now) * own.step / HOURS_A_MONTH
+    group = GroupResult(
+        name=name, num_machines=int(machines.sum()), num_failures=results[0].num_failures,
+        machine_months=round(months, 2), candidates=results,
+    )  # fmt: skip
+    return group, figures[best].judgement
+
+
+def _figures(ticks: Ticks, one: Forecast, spec: BundleSpec, draws: int) -> CandidateFigures:
+    hazard = spec.config.hazard
+    # Without a curve of the plant's own, the reference says what half a failure in all would give: nearly nothing.
+    usual = np.array([spec.usual.hazard], np.float32) if spec.usual.hazard else None
+    reference = float(risk(spec, usual)[0]) if usual is not None else 0.0
+    return candidate_figures(
+        ticks, one, config=hazard, horizon=hazard.horizons[spec.alarm_horizon], reference_risk=reference,
+        rng=np.random.default_rng(SEED), draws=draws,
+    )  # fmt: skip
+
+
+def _equal(ticks: Ticks, one: Forecast, best: CandidateFigures, spec: BundleSpec) -> int | None:
+    """Failures that a candidate could catch with the champion's number of false alarms."""
+    budget = best.alarms.false_per_month.value
+    if not np.isfinite(budget):
+        return None
+    return caught_within_budget(ticks, one.risk, AlarmRule.of(spec.config.hazard), false_per_month=budget)[0]
+
+
+def _renumbered(ticks: Ticks, machines: NDArray[np.bool_]) -> Ticks:
+    place = np.cumsum(machines) - 1
+    return replace(ticks, machine=place[ticks.machine], num_machines=int(machines.sum()))
+
+
+def _plant_result(
+    data: PlantData, rows: LaterRows, spec: BundleSpec, *, groups: list[GroupResult], judgement: Judgement,
+    truth: Truth | None,
+) -> PlantResult:  # fmt: skip
+    champion = groups[0].champion
+    baselines = [c for c in groups[0].candidates if c.kind in ("network", "trees", "no_sensor") and not c.champion]
+    rule = AlarmRule.of(spec.config.hazard)
+    known = sum(data.failures().values())
+    first, last = int(rows.time_us.min()), int(rows.time_us.max())
+    hidden = [h for m in rows.machines for h in truth.hidden(m, first, last)] if truth is not None else None
+    return PlantResult(
+        name=data.plant, champion=spec.kind, version=spec.version, life_unit=data.clock.life_unit,
+        alarm_horizon=spec.alarm_horizon, min_lead=rule.min_lead, max_lead=rule.max_lead,
+        scored_every=rows.ticks.step, first=iso(first), last=iso(last), num_failures_known=known,
+        enough=known >= ENOUGH, verdict=verdict(champion, baselines, num_known=known), groups=groups,
+        failures=_failures(data, rows, judgement, truth),
+        alarms=_alarms(data, rows, judgement, truth=truth, max_lead=rule.max_lead),
+        num_unlogged=None if hidden is None else len(hidden),
+    )  # fmt: skip
+
+
+def _failures(data: PlantData, rows: LaterRows, judgement: Judgement, truth: Truth | None) -> list[FailureResult]:
+    found = []
+    for failure in sorted(judgement.failures, key=lambda f: f.at):
+        machine, at_us = rows.machines[failure.machine], rows.at_us(failure.at, data)
+        known = truth.of(machine, at_us) if truth is not None else None
+        found.append(
+            FailureResult(
+                machine=machine, failed_at=iso(at_us), caught=failure.lead is not None, lead=failure.lead,
+                unseen=bool(rows.unseen[failure.machine]), mode=known.mode if known else None,
+                sudden=known.sudden if known else None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _alarms(
+    data: PlantData, rows: LaterRows, judgement: Judgement, *, truth: Truth | None, max_lead: float
+) -> list[AlarmResult]:
+    horizon_us = round(max_lead / data.clock.life_per_step) * data.clock.step_us
+    found = []
+    for episode in judgement.episodes:
+        machine = rows.machines[episode.machine]
+        start, end = rows.at_us(episode.start, data), rows.at_us(episode.end, data)
+        unlogged = None if truth is None else bool(truth.hidden(machine, start, start + horizon_us))
+        found.append(
+            AlarmResult(machine=machine, start=iso(start), end=iso(end), outcome=episode.outcome, unlogged=unlogged)
+        )
+    return found
+
+
+def _table(rows: LaterRows, said: dict[str, Forecast]) -> pa.Table:
+    """Every scored tick: machine, time, label and each candidate's risk."""
+    columns: dict[str, Any] = {
+        "machine": np.array(rows.machines, object)[rows.ticks.machine],
+        "time": pa.array(rows.time_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
+        "time_to_end": rows.ticks.time.astype(np.float32),
+        "failed": rows.ticks.event,
+        "unseen": rows.unseen[rows.ticks.machine],
+    }
+    return pa.table(columns | {f"risk_{kind}": one.risk.astype(np.float32) for kind, one in said.items()})

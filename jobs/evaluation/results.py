@@ -1,0 +1,183 @@
+"""What ``evaluate`` prints and writes: figures with intervals, candidate by candidate, failure by failure.
+
+The one idea: a number that has no meaning (nothing to count, no interval) is null, never zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel
+
+from models.evaluation import CandidateFigures
+from models.metrics import Estimate
+
+ENOUGH = 20  # failures in a plant under which no verdict is given (DESIGN, section 4)
+LABEL: dict[str, str] = {
+    "network": "network", "trees": "gradient-boosted trees", "no_sensor": "no sensor (age and error log)",
+    "always_healthy": "always healthy", "oracle": "oracle (knows the truth)",
+}  # fmt: skip
+
+BASELINE: dict[str, str] = {
+    "network": "network", "trees": "gradient-boosted baseline", "no_sensor": "no-sensor baseline",
+}  # fmt: skip
+
+
+class Figure(BaseModel):
+    """A figure with its 95 % bootstrap interval by machine."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Bin(BaseModel):
+    predicted: float
+    observed: float
+    count: int
+    num_failures: int
+
+
+class CandidateResult(BaseModel):
+    """One candidate on one group of machines; times in life units.
+
+    ``caught_at_equal_false_alarms`` lets its threshold be retuned on the test part: for comparison only.
+    """
+
+    kind: str
+    version: str | None = None
+    champion: bool = False
+    threshold: float | None = None
+    num_failures: int
+    caught: int
+    recall: Figure
+    false_alarms: int
+    false_alarms_per_machine_month: Figure
+    precision: Figure
+    late_alarms: int
+    open_alarms: int
+    lead_median: Figure
+    lead_p10: Figure
+    caught_at_equal_false_alarms: int | None = None
+    auc: Figure
+    average_precision: Figure
+    brier: Figure
+    brier_skill: Figure
+    calibration_error: float | None
+    reliability: list[Bin]
+    life_error: Figure
+    concordance: Figure
+    coverage_80: Figure
+    width_80: float | None
+
+
+class GroupResult(BaseModel):
+    """``name``: all, known machines, unseen machines."""
+
+    name: str
+    num_machines: int
+    num_failures: int
+    machine_months: float
+    candidates: list[CandidateResult]
+
+    def of(self, kind: str) -> CandidateResult | None:
+        return next((c for c in self.candidates if c.kind == kind), None)
+
+    @property
+    def champion(self) -> CandidateResult:
+        return next(c for c in self.candidates if c.champion)
+
+
+class FailureResult(BaseModel):
+    """One failure of the test part. ``sudden`` and ``mode`` come from the truth, null without it."""
+
+    machine: str
+    failed_at: str
+    caught: bool
+    lead: float | None
+    unseen: bool
+    mode: str | None = None
+    sudden: bool | None = None
+
+
+class AlarmResult(BaseModel):
+    """One alarm of the champion. ``unlogged``: a real failure followed that nobody logged (from the truth)."""
+
+    machine: str
+    start: str
+    end: str
+    outcome: str
+    unlogged: bool | None = None
+
+
+class PlantResult(BaseModel):
+    """A plant's champion beside everything it must beat."""
+
+    name: str
+    champion: str
+    version: str
+    life_unit: str
+    alarm_horizon: str
+    min_lead: float
+    max_lead: float
+    scored_every: float
+    first: str
+    last: str
+    num_failures_known: int
+    enough: bool
+    verdict: str
+    groups: list[GroupResult]
+    failures: list[FailureResult]
+    alarms: list[AlarmResult]
+    num_unlogged: int | None = None
+
+    @property
+    def all(self) -> GroupResult:
+        return self.groups[0]
+
+
+def figure(estimate: Estimate) -> Figure:
+    return Figure(value=number(estimate.value), low=number(estimate.low), high=number(estimate.high))
+
+
+def number(value: float) -> float | None:
+    """Six significant digits, or None for NaN and infinity."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def candidate_result(
+    kind: str, found: CandidateFigures, *, version: str | None, champion: bool, threshold: float | None,
+    equal: int | None,
+) -> CandidateResult:  # fmt: skip
+    alarms, risk, life = found.alarms, found.risk, found.life
+    return CandidateResult(
+        kind=kind, version=version, champion=champion, threshold=threshold,
+        num_failures=alarms.num_failures, caught=alarms.num_caught, recall=figure(alarms.recall),
+        false_alarms=alarms.num_false, false_alarms_per_machine_month=figure(alarms.false_per_month),
+        precision=figure(alarms.precision), late_alarms=alarms.num_late, open_alarms=alarms.num_open,
+        lead_median=figure(alarms.lead_median), lead_p10=figure(alarms.lead_p10), caught_at_equal_false_alarms=equal,
+        auc=figure(risk.auc), average_precision=figure(risk.average_precision), brier=figure(risk.brier),
+        brier_skill=figure(risk.brier_skill), calibration_error=number(risk.calibration_error),
+        reliability=[Bin(predicted=b.predicted, observed=b.observed, count=b.count, num_failures=b.num_failures)
+                     for b in risk.bins],
+        life_error=figure(life.median_error), concordance=figure(life.concordance),
+        coverage_80=figure(life.coverage_80), width_80=number(life.width_80),
+    )  # fmt: skip
+
+
+def verdict(champion: CandidateResult, baselines: list[CandidateResult], *, num_known: int) -> str:
+    """One sentence: what was caught, beside the better baseline.
+
+    ``num_known`` failures of the plant in all; under 20 of them there is no verdict.
+    """
+    rate, recall = champion.false_alarms_per_machine_month.value, champion.recall
+    share = "" if recall.low is None or recall.high is None else f" ({recall.low:.0%} to {recall.high:.0%})"
+    alarms = "" if rate is None else f" at {rate:.2f} false alarms per machine-month"
+    caught = f"caught {champion.caught} of {champion.num_failures} failures{share}{alarms}"
+    if num_known < ENOUGH:
+        return f"not enough failures (n = {num_known}): {caught}, no verdict"
+    others = [b for b in baselines if b.caught_at_equal_false_alarms is not None]
+    if not others:
+        return caught
+    best = max(others, key=lambda b: b.caught_at_equal_false_alarms or 0)
+    return f"{caught}; the {BASELINE[best.kind]} would catch {best.caught_at_equal_false_alarms} with as many"

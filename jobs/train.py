@@ -1,0 +1,90 @@
+"""Train the default network and the baselines of each plant, without a search."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.table import Table
+
+from cluster.home import Home
+from cluster.registry import Tracking, bundle_folder, champion
+from cluster.report import Progress, Report, code_version
+from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, study_of
+from jobs.dataset import load_plant, named_plants
+from jobs.promote import crown
+from jobs.trial import begin
+
+
+class TrainReport(Report):
+    plants: list[dict[str, Any]] = []
+
+    def render(self) -> Table:
+        table = Table(title="Trained: log-likelihood on later time")
+        for column in ("plant", "best", "version", "network", "trees", "no sensor"):
+            table.add_column(column)
+        for plant in self.plants:
+            scores = plant["log_likelihood"]
+            table.add_row(plant["name"], plant["kind"], plant["version"], *(f"{scores[k]:.4f}" for k in KINDS))
+        return table
+
+
+KINDS = ("network", "trees", "no_sensor")
+
+
+def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -> TrainReport:
+    """Train the plants named. A plant without a champion gets one; elsewhere the models are challengers.
+
+    Raises InputError where a plant has no history.
+    """
+    began = time.monotonic()
+    tracking, outcomes = Tracking(home), []
+    for plant in named_plants(home, plants):
+        progress.step(f"Train {plant}")
+        data = load_plant(home, plant)
+        study = study_of(data, data.split_in_time(home.settings.split, home.settings.model), home.settings.model)
+        tags = {"plant": plant, "data_version": study.data_version, "code_version": code_version()}
+        run_id = tracking.start(plant, f"{plant}/train", tags=tags)
+        candidates = ray.get(start(study, bundle_folder(home, plant, "x").parent, [{"seed": seed}]))
+        best = choose(candidates)
+        standing = champion(home, plant)
+        if standing is None:
+            crown(home, plant, candidates, tracking=tracking, run_id=run_id)
+        else:
+            progress.note(
+                f"{standing.version} stays {plant}'s champion; to change that: "
+                f"millwright promote --plant {plant} --version {best.version}"
+            )
+            tracking.end(run_id, True)
+        scores = {c.kind: c.log_likelihood for c in candidates}
+        outcomes.append({"name": plant, "kind": best.kind, "version": best.version, "log_likelihood": scores})
+    return TrainReport(seconds=time.monotonic() - began, plants=outcomes)
+
+
+def start(study: Study, bundles: Path, choices: list[dict[str, Any]]) -> list[ray.ObjectRef[Candidate]]:
+    """Tasks, one core each: a network for each of ``choices``, then the trees, then the no-sensor baseline."""
+    shared = ray.put(study)
+    networks = [fit_network.remote(shared, str(bundles), c) for c in choices]
+    return [*networks, *(fit_baseline.remote(shared, str(bundles), sensors) for sensors in (True, False))]
+
+
+@ray.remote(num_cpus=1)
+def fit_baseline(study: Study, bundles: str, sensors: bool) -> Candidate:
+    """The gradient-boosted baseline, or the no-sensor one."""
+    return baseline(study, Path(bundles), sensors=sensors)
+
+
+@ray.remote(num_cpus=1)
+def fit_network(study: Study, bundles: str, choices: dict[str, Any], state: bytes | None = None) -> Candidate:
+    """A network trained to its end; or, given the ``state`` of a trial, just bundled."""
+    import torch
+
+    torch.set_num_threads(1)
+    if state is None:
+        fit = begin(study, choices)
+        while not fit.done:
+            fit.epoch()
+        state = fit.state()
+    return network_candidate(study, Path(bundles), choices, state)

@@ -1,0 +1,197 @@
+"""One study a plant, several at once: search a network, fit the baselines beside it, keep the best.
+
+The one idea: every plant has its own study with its own scheduler, since one study over all plants
+would prune hard plants instead of bad settings. All draw on the same cores; baselines are tasks in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+import ray.tune
+from pydantic import BaseModel
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+from rich.table import Table
+
+from cluster.home import Home
+from cluster.registry import Tracking, bundle_folder
+from cluster.report import Progress, Report, code_version
+from jobs.candidates import Study, study_of
+from jobs.dataset import load_plant, named_plants
+from jobs.promote import crown
+from jobs.tracking import TrackTrials
+from jobs.train import fit_baseline, fit_network
+from jobs.trial import METRIC, STATE, NetworkTrial
+from models.errors import MillwrightError
+
+GRACE_EPOCHS = 3  # every trial trains at least this long before a comparison can stop it
+
+
+class PlantStudy(BaseModel):
+    """One plant's outcome; ``best`` holds the champion and what it was compared with."""
+
+    name: str
+    trials: int
+    finished: int
+    resumed: bool
+    best: dict[str, Any]
+
+
+class TuneReport(Report):
+    plants: list[PlantStudy] = []
+
+    def render(self) -> Table:
+        table = Table(title="Tuned: the best candidate of each plant, by log-likelihood on later time")
+        for column in ("plant", "trials", "failures", "network", "trees", "no sensor", "champion", "version"):
+            table.add_column(column, justify="right" if column in ("trials", "failures") else "left")
+        for plant in self.plants:
+            scores = plant.best["log_likelihood"]
+            table.add_row(
+                plant.name, f"{plant.finished}/{plant.trials}", str(plant.best["num_failures"]),
+                *(f"{scores[k]:.4f}" if k in scores else "-" for k in ("network", "trees", "no_sensor")),
+                plant.best["kind"], plant.best["version"],
+            )  # fmt: skip
+        return table
+
+
+@dataclass(frozen=True)
+class _Options:
+    trials: int
+    concurrent: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A study, its data in the object store, and the name of its registered Trainable."""
+
+    study: Study
+    reference: Any
+    trainable: str
+
+
+def run(
+    home: Home, *, progress: Progress, plants: str = "all", trials: int | None = None, seed: int | None = None
+) -> TuneReport:
+    """Tune the plants named (comma-separated, or ``all``). Raises InputError where one has no history."""
+    began = time.monotonic()
+    names = named_plants(home, plants)
+    settings = home.settings.tune
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    options = _Options(trials or settings.trials, settings.concurrent or cores, settings.seed if seed is None else seed)
+    progress.step(f"Read the history of {', '.join(names)}")
+    studies = []
+    for name in names:
+        data = load_plant(home, name)
+        split = data.split_in_time(home.settings.split, home.settings.model)
+        studies.append(study_of(data, split, home.settings.model))
+    progress.step(f"Tune {len(names)} plants, {options.trials} trials each, on {cores} cores")
+    tracking = Tracking(home)
+    done: dict[str, float] = {}
+
+    def moved(plant: str, trials_done: float) -> None:
+        done[plant] = trials_done
+        progress.update(sum(done.values()), options.trials * len(names), "trials")
+
+    with ThreadPoolExecutor(max_workers=max(1, min(len(names), 2 * cores))) as pool:
+        futures = []
+        for study in studies:
+            reference = ray.put(study)
+            # Registered here, one after the other: Tune's registry is not safe to use from threads.
+            ready = _Ready(study, reference, _trainable(study.plant, reference))
+            futures.append(pool.submit(_study, home, ready, options, tracking, partial(moved, study.plant)))
+        outcomes = [future.result() for future in futures]
+    return TuneReport(seconds=time.monotonic() - began, plants=outcomes)
+
+
+def _study(
+    home: Home, ready: _Ready, options: _Options, tracking: Tracking, moved: Callable[[float], None]
+) -> PlantStudy:
+    study, reference = ready.study, ready.reference
+    bundles = str(bundle_folder(home, study.plant, "x").parent)
+    baselines = [fit_baseline.remote(reference, bundles, sensors) for sensors in (True, False)]
+    folder = home.path / "studies" / study.plant / _study_name(study, options)
+    tags = {"plant": study.plant, "data_version": study.data_version, "code_version": code_version()}
+    callback = TrackTrials(tracking, study.plant, folder / "runs.json", tags, moved)
+    results, resumed = _search(study, ready.trainable, folder, options, callback)
+    good = [r for r in results if r.error is None and r.checkpoint is not None]
+    if not good:
+        reason = str(results.errors[0]).strip().splitlines()[-1] if results.errors else "no trial ended"
+        raise MillwrightError(f"Every trial of plant {study.plant} failed", found=reason, where=folder)
+    best = min(good, key=lambda r: r.metrics[METRIC])
+    state = (Path(best.checkpoint.path) / STATE).read_bytes()
+    candidates = ray.get([fit_network.remote(reference, bundles, best.config, state), *baselines])
+    champion = crown(home, study.plant, candidates, tracking=tracking, run_id=callback.parent())
+    scores = {c.kind: c.log_likelihood for c in candidates}
+    outcome = {
+        "kind": champion.kind, "version": champion.version, "log_likelihood": scores, "config": best.config,
+        "num_failures": study.num_failures,
+    }  # fmt: skip
+    return PlantStudy(name=study.plant, trials=options.trials, finished=len(good), resumed=resumed, best=outcome)
+
+
+def _study_name(study: Study, options: _Options) -> str:
+    """Equal data, configuration and options are the same study: run again, it resumes."""
+    text = f"{study.data_version}/{study.config.digest()}/{options.trials}/{options.seed}/{code_version()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _trainable(plant: str, reference: Any) -> str:
+    """Register the plant's Trainable and return its name, unique to the plant: equal names have collided."""
+    named = type(f"Network_{plant}", (NetworkTrial,), {})
+    with_data = ray.tune.with_parameters(named, study=reference)
+    ray.tune.register_trainable(named.__name__, ray.tune.with_resources(with_data, {"cpu": 1}), warn=False)
+    return named.__name__
+
+
+def _search(
+    study: Study, trainable: str, folder: Path, options: _Options, callback: TrackTrials
+) -> tuple[ray.tune.ResultGrid, bool]:
+    if ray.tune.Tuner.can_restore(str(folder)):
+        tuner = ray.tune.Tuner.restore(str(folder), trainable=trainable, resume_unfinished=True, restart_errored=True)
+        return tuner.fit(), True
+    network = study.config.network
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = OptunaSearch(_space(), metric=METRIC, mode="min", seed=options.seed, points_to_evaluate=[_default(study)])
+    tuner = ray.tune.Tuner(
+        trainable,
+        tune_config=ray.tune.TuneConfig(
+            num_samples=options.trials, reuse_actors=True, metric=METRIC, mode="min",
+            search_alg=ConcurrencyLimiter(search, max_concurrent=options.concurrent),
+            scheduler=ASHAScheduler(max_t=network.epochs, grace_period=min(GRACE_EPOCHS, network.epochs)),
+        ),
+        run_config=ray.tune.RunConfig(
+            name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[callback],
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1, checkpoint_at_end=True),
+            failure_config=ray.tune.FailureConfig(max_failures=1),
+        ),
+    )  # fmt: skip
+    return tuner.fit(), False
+
+
+def _space() -> dict[str, Any]:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        "hidden": IntDistribution(16, 64, step=8),
+        "learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
+        "dropout": FloatDistribution(0.0, 0.3),
+        "weight_decay": FloatDistribution(1e-4, 1e-1, log=True),
+    }
+
+
+def _default(study: Study) -> dict[str, Any]:
+    """The default configuration is always the first trial: a search must beat it to be worth its hours."""
+    network = study.config.network.model_dump()
+    return {name: network[name] for name in _space()}

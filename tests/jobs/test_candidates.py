@@ -1,0 +1,95 @@
+"""Candidates are judged alike, bundled whole, and the best one wins whatever it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.candidates import Candidate, Study, baseline, choose, count_failures, later_windows, network_candidate
+from jobs.trial import begin, configured
+from models.bundle import load_bundle
+from models.config import ModelConfig, NetworkConfig, TreesConfig, WindowConfig
+from models.errors import InputError
+from models.features import Sequence
+from models.predict import Predictor
+from models.windows import channels_of
+
+CONFIG = ModelConfig(
+    window=WindowConfig(length=16),
+    network=NetworkConfig(hidden=8, layers=2, kernel=3, epochs=1),
+    trees=TreesConfig(rounds=10),
+)
+
+
+def worn(machine: str, seed: int, hours: int = 300) -> Sequence:
+    """A machine whose one sensor rises in its last 60 hours before it fails at the end."""
+    rng = np.random.default_rng(seed)
+    left = np.arange(hours, 0, -1).astype(np.float32)
+    values = np.full((hours, 3), 0, np.float32)
+    values[:, 0] = np.maximum(0, 60 - left) + rng.normal(0, 1, hours)
+    return Sequence(machine, values, left, np.ones(hours, bool), np.arange(hours) >= 15)
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study(
+        "p", channels_of([("x", "number", "1")]), CONFIG, ("pump",), "v1", {},
+        [worn(f"m{i}", i) for i in range(12)], [worn(f"v{i}", 100 + i) for i in range(8)], 12,
+    )  # fmt: skip
+
+
+def test_each_run_to_a_failure_counts_once() -> None:
+    time = np.array([3, 2, 1, 9, 8, 7], np.float32)
+    sequence = Sequence("m", np.zeros((6, 1), np.float32), time, np.ones(6, bool), np.ones(6, bool))
+    assert count_failures(sequence) == 2
+    assert count_failures(replace(sequence, event=np.array([1, 1, 1, 0, 0, 0], bool))) == 1
+    assert count_failures(replace(sequence, event=np.zeros(6, bool))) == 0
+
+
+def test_baseline_and_network_are_whole_bundles_that_tell_worn_from_new(study: Study, tmp_path: Path) -> None:
+    fit = begin(study, {"epochs": 3})
+    while not fit.done:
+        fit.epoch()
+    candidates = [
+        network_candidate(study, tmp_path, {"epochs": 3}, fit.state()), baseline(study, tmp_path, sensors=True),
+    ]  # fmt: skip
+    worn_out, new = (study.train[0].values[None, stop - 16 : stop] for stop in (300, 100))
+    for candidate in candidates:
+        predictor = Predictor(load_bundle(Path(candidate.folder)))
+        assert predictor.risk(worn_out)[0] > predictor.risk(new)[0]
+        assert predictor.spec.num_failures_trained_on == 12 and 0 < predictor.spec.threshold < 1
+        assert predictor.spec.metrics["validation_log_likelihood"] == candidate.log_likelihood
+
+
+def test_the_same_study_gives_the_same_version_and_writes_it_once(study: Study, tmp_path: Path) -> None:
+    first, second = (baseline(study, tmp_path, sensors=False) for _ in range(2))
+    assert first.version == second.version and len(list(tmp_path.iterdir())) == 1
+    spec = json.loads((tmp_path / first.version / "bundle.json").read_text())
+    assert spec["kind"] == "no_sensor" and spec["lineage"]["data_version"] == "v1"
+
+
+def test_validation_windows_are_drawn_evenly_and_know_their_machines(study: Study) -> None:
+    values, ticks, failures = later_windows(study)
+    assert values.shape == (8 * 285, 16, 3) and failures == 8
+    assert ticks.num_machines == 8 and np.bincount(ticks.machine).tolist() == [285] * 8
+
+
+def test_without_later_ticks_there_is_nothing_to_judge_by(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Nothing to fit trees on.*Ingest a longer history"):
+        baseline(replace(study, validate=[]), tmp_path, sensors=False)
+
+
+def test_the_highest_likelihood_wins_be_it_a_baseline() -> None:
+    def candidate(kind: str, value: float) -> Candidate:
+        return Candidate(kind, kind, kind, value, 1.0)
+
+    assert choose([candidate("network", -0.5), candidate("trees", -0.4), candidate("no_sensor", -0.6)]).kind == "trees"
+
+
+def test_a_setting_that_networks_do_not_have_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Unknown network setting.*found depth"):
+        configured(CONFIG, {"depth": 3})

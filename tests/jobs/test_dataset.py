@@ -1,0 +1,105 @@
+"""Parts of a history: what each may know, and that Ray reads what ingest wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cluster.config import SplitSettings
+from cluster.home import Home
+from cluster.logs import machine_events as events_of
+from cluster.storage import read_events, read_machines, read_readings, sensors
+from jobs.dataset import PlantData, load_plant, named_plants
+from models.config import Clock, ModelConfig, WindowConfig
+from models.errors import InputError, NotFoundError
+from models.labels import MachineLog
+from models.windows import MachineEvents, channels_of, latest_window, series_of, window_ending
+
+HOUR = 3_600_000_000
+CLOCK = Clock()
+WINDOW = WindowConfig(length=8, carry=0)
+HOURS = 3000
+
+
+def plant_data(**logs: MachineLog) -> PlantData:
+    """Four machines that count the hours, with the logs given."""
+    times = np.arange(1, HOURS + 1) * HOUR
+    values = np.arange(HOURS, dtype=np.float32)[:, None]
+    series = {
+        name: series_of(name, times, values, MachineEvents(0), clock=CLOCK, window=WINDOW) for name in "abcd"
+    }  # fmt: skip
+    return PlantData(
+        "p", CLOCK, channels_of([("x", "number", "1")]), series, {}, logs, dict.fromkeys("abcd", "pump"), "v1", {}
+    )
+
+
+def log(failed: int, known: int) -> MachineLog:
+    return MachineLog(*(np.array([hour * HOUR]) for hour in (failed, failed + 5, known)))
+
+
+def test_training_does_not_know_a_failure_that_was_booked_after_its_end() -> None:
+    config, settings = ModelConfig(window=WINDOW), SplitSettings(unseen_machines=0)
+    on_time, late = plant_data(a=log(1500, 1505)), plant_data(a=log(1500, 1900))
+    split = on_time.split_in_time(settings, config)
+    assert split.bounds_us["train"][1] == HOUR + int(2999 * HOUR * 0.6)  # hour 1800
+    known = {s.machine: s for s in on_time.sequences("train", split, 8)}
+    unknown = {s.machine: s for s in late.sequences("train", split, 8)}
+    assert known["a"].event.any() and not unknown["a"].event.any()
+    assert not known["b"].event.any()
+
+
+def test_a_sequence_has_its_windows_context_and_learns_only_from_its_own_ticks() -> None:
+    data, settings = plant_data(a=log(2100, 2105)), SplitSettings(unseen_machines=0)
+    split = data.split_in_time(settings, ModelConfig(window=WINDOW))
+    (train, validate) = (data.sequences(part, split, 8)[0] for part in ("train", "validate"))
+    assert not train.usable[:7].any() and not validate.usable[:7].any()
+    assert train.usable[7:].any() and validate.usable[7:].any()
+    last_trained = np.nanmax(train.values[train.usable][:, 0])
+    assert np.nanmin(validate.values[validate.usable][:, 0]) >= last_trained + 168  # the longest horizon between
+
+
+def test_test_windows_are_the_series_own_and_later_than_everything_else() -> None:
+    data, settings = plant_data(a=log(2900, 2905)), SplitSettings(unseen_machines=0.25)
+    split = data.split_in_time(settings, ModelConfig(window=WINDOW))
+    pieces = list(data.part("test", split))
+    assert {p.machine for p in pieces} == set("abcd") and sum(p.unseen for p in pieces) == 1
+    piece = pieces[0]
+    windows = piece.windows(8)
+    assert windows.shape == (len(piece.rows), 8, 3)
+    np.testing.assert_array_equal(windows[0, :, 0], np.arange(windows[0, -1, 0] - 7, windows[0, -1, 0] + 1))
+
+
+def test_an_unknown_plant_is_named_with_those_that_are_known(home: Home) -> None:
+    with pytest.raises(InputError, match=r"No plant.*millwright connect"):
+        named_plants(home, "all")
+    with pytest.raises(NotFoundError, match=r"Unknown plant.*'x'"):
+        named_plants(home, "x")
+
+
+@pytest.mark.ray
+def test_ray_grids_every_machine_of_the_history(plant_home: Home) -> None:
+    data = load_plant(plant_home, "harbor")
+    assert len(data.series) == 12 and [c.role for c in data.channels].count("sensor") == 6
+    assert sum(data.failures().values()) > 0
+    table = read_readings(plant_home, "harbor", machines=["P-03"])
+    assert int(data.series["P-03"].ticks[-1]) == -(-int(table["time"].to_numpy()[-1].astype("int64")) // HOUR)
+
+
+@pytest.mark.ray
+def test_a_window_from_the_last_rows_of_a_real_history_equals_the_trained_one(plant_home: Home) -> None:
+    data, window = load_plant(plant_home, "harbor"), plant_home.settings.model.window
+    known = events_of(read_events(plant_home, "harbor"), read_machines(plant_home, "harbor"))
+    table = read_readings(plant_home, "harbor", machines=["P-05"], sensors=sensors(plant_home, "harbor"))
+    times = table["time"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    values = np.stack([table[c].to_numpy() for c in table.column_names[2:]], axis=1)
+    for stop in (70, 500, len(times)):
+        tick, online = latest_window("P-05", times[:stop], values[:stop], known["P-05"], clock=CLOCK, window=window)
+        assert online.tobytes() == window_ending(data.series["P-05"], tick, window.length).tobytes()
+
+
+@pytest.mark.ray
+def test_a_plant_without_history_says_what_to_run(plant_home: Home, home: Home) -> None:
+    home.sources.mkdir()
+    (home.sources / "harbor.toml").write_bytes((plant_home.sources / "harbor.toml").read_bytes())
+    with pytest.raises(InputError, match=r"No history.*millwright ingest --plant harbor"):
+        load_plant(home, "harbor")
