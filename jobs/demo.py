@@ -62,7 +62,7 @@ class DemoReport(Report):
 
     def render(self) -> RenderableType:
         table = Table(title="Served over HTTP: held-out readings of a machine about to fail and of a healthy one")
-        for column in ("plant", "machine", "asked at", "fails in 48 h", "life left (p10-p50-p90)", "main reason",
+        for column in ("plant", "machine", "asked at", "fails in 48 h", "life left p10 / p50 / p90", "main reason",
                        "what happened", "p50 / p99"):  # fmt: skip
             table.add_column(column)
         for plant in self.plants:
@@ -83,9 +83,14 @@ def _row(plant: DemoPlant, question: Question) -> tuple[str, ...]:
     return (
         plant.name, question.machine, question.as_of[:16].replace("T", " "),
         f"{100 * found['failure_probability']['48h']:.1f} %",
-        f"{life['p10']:.0f}-{life['p50']:.0f}-{life['p90']:.0f} {life['unit']}", reason[0]["text"], question.outcome,
-        latency,
+        " / ".join(_quantile(life, q) for q in ("p10", "p50", "p90")) + f" {life['unit']}", reason[0]["text"],
+        question.outcome, latency,
     )  # fmt: skip
+
+
+def _quantile(life: dict[str, Any], name: str) -> str:
+    """A quantile past the last bin is only known to lie beyond it."""
+    return f"> {life['beyond']:.0f}" if life[name] == life["beyond"] else f"{life[name]:.0f}"
 
 
 def run(

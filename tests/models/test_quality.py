@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.sources import values
 from models.errors import InputError
 from models.quality import scale_of
 from models.source import SensorColumn
@@ -13,16 +12,6 @@ from models.units import CANONICAL_UNIT
 def test_a_canonical_unit_changes_nothing(kind: str) -> None:
     found = scale_of(SensorColumn(sensor="s", kind=kind, unit=CANONICAL_UNIT[kind]))
     assert (found.factor, found.offset) == (1.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("kind", "unit"), [("temperature", "degF"), ("pressure", "psi"), ("vibration", "in/s"), ("number", "1")]
-)
-def test_ingest_and_the_service_read_a_column_alike(kind: str, unit: str) -> None:
-    column = SensorColumn(sensor="s", kind=kind, unit=unit)
-    offline, online = values.scale_of(column), scale_of(column)
-    names = ("sensor", "factor", "offset", "low", "high")
-    assert [getattr(offline, n) for n in names] == [getattr(online, n) for n in names]
 
 
 def test_the_descriptions_range_goes_before_what_is_physically_impossible() -> None:
