@@ -17,6 +17,7 @@ from cluster.files import write_atomically
 from cluster.registry import Tracking
 
 METRICS = ("train_loss", "validate_loss", "best_loss")
+_LIVE: dict[str, TrackTrials] = {}  # by the file that names the study's runs
 
 
 class TrackTrials(ray.tune.Callback):
@@ -28,6 +29,7 @@ class TrackTrials(ray.tune.Callback):
         self.tracking, self.plant, self.runs_file, self.tags, self.moved = tracking, plant, runs_file, tags, moved
         self.runs: dict[str, str] = json.loads(runs_file.read_text()) if runs_file.is_file() else {}
         self.done: dict[str, float] = {}  # trial -> share of its epochs
+        _LIVE[str(runs_file)] = self
 
     def parent(self) -> str:
         """The study's run, begun at the first call."""
@@ -66,9 +68,11 @@ class TrackTrials(ray.tune.Callback):
         self.done[trial.trial_id] = 1.0
         self.moved(sum(self.done.values()))
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks with the experiment's state; connections and locks stay here.
-        return {"runs": self.runs}
+    def __reduce__(self) -> tuple[Callable[[str], TrackTrials], tuple[str]]:
+        # Tune saves its callbacks with the experiment and brings them back when a study is resumed; what comes
+        # back is the one that this process has made for the study, with its connection and its progress.
+        return _of_this_process, (str(self.runs_file),)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+
+def _of_this_process(runs_file: str) -> TrackTrials:
+    return _LIVE[runs_file]
