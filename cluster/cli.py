@@ -186,11 +186,12 @@ def submit(
     address: Annotated[str | None, typer.Option(help="Ray's Jobs API, http://HOST:8265. [ray.address]")] = None,
     home: HomeOption = None, profile: ProfileOption = None, assignments: SetOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    common = _common(home, profile, assignments, as_json)
+    own = [text for text in arguments or () if text != "--json"]  # before the verb or after it, it means both
+    common = _common(home, profile, assignments, as_json or own != (arguments or []))
     passed = ["--profile", profile] if profile else []
-    passed += ["--json"] if as_json else []
+    passed += ["--json"] if common.as_json else []
     passed += [part for text in assignments or () for part in ("--set", text)]
-    options = {"address": address, "command": command, "arguments": [*passed, *(arguments or ())]}
+    options = {"address": address, "command": command, "arguments": [*passed, *own]}
     creates = command in VERBS and VERBS[command].creates_home
     raise typer.Exit(invoke("submit", common, options, creates_home=creates))
 

@@ -6,6 +6,7 @@ Precedence, lowest first: default, profile, the home's ``millwright.toml``, envi
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from models.config import Frozen, ModelConfig
 from models.errors import InputError
@@ -33,7 +35,7 @@ class ServeSettings(Frozen):
 
 class RaySettings(Frozen):
     address: str | None = None  # None: a local cluster of this process
-    num_cpus: int | None = None
+    num_cpus: int | None = Field(None, ge=1)
     object_store_mb: int = Field(512, ge=80)
     token_path: str | None = None  # file with Ray's token (0600); needed beyond loopback
 
@@ -51,6 +53,12 @@ class SplitSettings(Frozen):
     validate_until: float = Field(0.75, gt=0, lt=1)
     unseen_machines: float = Field(0.2, ge=0, lt=1)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SplitSettings:
+        if self.train_until >= self.validate_until:
+            raise ValueError(f"train_until below validate_until ({self.validate_until:g})")
+        return self
 
 
 class TimeSettings(Frozen):
@@ -104,12 +112,34 @@ def load_settings(
         # `strict=False`: environment and --set bring text; pydantic parses it by the field's type.
         return Settings.model_validate(merged), origins
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"Wrong setting {name!r}", expected=first["msg"].lower(), found=repr(first.get("input")),
-            where=origins.get(name, "the configuration"), do="`millwright config` lists every setting",
-        ) from error  # fmt: skip
+        raise _wrong(error.errors()[0], origins) from error
+
+
+def _wrong(error: ErrorDetails, origins: Origins) -> InputError:
+    name = ".".join(str(part) for part in error["loc"])
+    given = next((key for key in reversed(origins) if key == name or key.startswith(f"{name}.")), None)
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "extra_forbidden":
+        known = _keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+        expected = f"{near[0]!r}, or another of {', '.join(known)}" if near else f"one of {', '.join(known)}"
+    elif error["type"] == "model_type":
+        expected = f"a section with {', '.join(_keys(error['loc']))}"
+    return InputError(
+        f"Wrong setting {name!r}", expected=expected, found=repr(error.get("input")),
+        where=origins[given] if given else "the configuration", do="`millwright config` lists every setting",
+    )  # fmt: skip
+
+
+def _keys(section: tuple[int | str, ...]) -> list[str]:
+    """The settings in a section."""
+    found: type[BaseModel] = Settings
+    for part in section:
+        inner = found.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        found = inner
+    return list(found.model_fields)
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
@@ -154,7 +184,9 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError("Unreadable configuration", expected="TOML", found=str(error), where=path) from error
+        raise InputError(
+            "Unreadable configuration", expected="TOML", found=str(error), where=path, do="Correct that line"
+        ) from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

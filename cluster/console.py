@@ -90,8 +90,8 @@ def amount(done: float, total: float | None, unit: str, elapsed_s: float) -> str
     if done > 0 and elapsed_s > 0:
         rate = done / elapsed_s
         parts.append(f"{_number(rate)}/s")
-        if total and done / total > _SETTLED:
-            parts.append(f"{duration(max(total - done, 0) / rate)} left")
+        if total and _SETTLED < done / total < 1:  # at its end a step may still write, for which nobody knows the time
+            parts.append(f"{duration((total - done) / rate)} left")
     return ", ".join(parts)
 
 

@@ -78,7 +78,13 @@ class Home:
                 "Unknown plant", expected=f"a connected plant ({known})", found=repr(plant), where=self.path,
                 do=f"Run `millwright connect PATH --plant {plant}`",
             )  # fmt: skip
-        return read_source(path)
+        found = read_source(path)
+        if found.plant != plant:
+            raise InputError(
+                "Wrong source description at 'plant'", expected=f"{plant!r}, as the file is named",
+                found=repr(found.plant), where=path, do="Correct that key, or rename the file",
+            )  # fmt: skip
+        return found
 
     def launch(self, verb: str, **options: Any) -> Any:
         """Run a verb as the command line would and return its report."""

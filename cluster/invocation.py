@@ -75,8 +75,9 @@ def explain(error: BaseException, home: Home | None) -> tuple[str, int]:
         return "stopped; what was started has been ended.", INTERRUPTED
     if isinstance(error, SystemExit):
         return f"the job ended the process with code {error.code}.", error.code if isinstance(error.code, int) else 1
-    lines = str(error).strip().splitlines()
-    what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    shown = cause if isinstance(cause, Exception) else error
+    lines = str(shown).strip().splitlines()
+    what = f"{type(shown).__name__}: {lines[0]}" if lines else type(shown).__name__
     return f"{what} (unexpected; the traceback is in {_save_traceback(error, home)}).", 1
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -121,7 +121,7 @@ class KeyStore:
             at = now.isoformat(timespec="seconds")
             self._db.executemany("UPDATE keys SET revoked_at = ? WHERE id = ?", [(at, key.id) for key in found])
             self._seen = -1
-        return found
+        return [replace(key, revoked_at=at) for key in found]
 
     def verify(self, text: str) -> Key | None:
         """The open key that ``text`` is, or None; the same work whatever is wrong with it."""

@@ -50,7 +50,7 @@ def champion(home: Home, plant: str) -> Champion | None:
         return Champion(str(found["kind"]), str(found["version"]), home.path / found["path"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(
             "Damaged pointer to the champion", expected="JSON with kind, version and path", found=str(error),
             where=path, do="Promote a version again",

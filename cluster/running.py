@@ -1,7 +1,7 @@
 """What this home has running, and how to end all of it.
 
 The one idea: everything a Ray session starts (its daemons, workers and HAProxy, which outlives the
-rest when they are killed) carries the session's *scratch* folder in its command line. So one record
+rest when they are killed) carries the session's *scratch* folder in its command line or environment. So one record
 a session, naming its process and that folder, is enough to find and end what is left of it.
 """
 
@@ -20,6 +20,8 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.report import Progress, Report
 
+SCRATCH_VARIABLE = "MILLWRIGHT_SESSION_SCRATCH"  # in the environment of all that a session starts
+SCRATCH_PREFIX = "millwright-"  # of every scratch folder's name
 _CLOCK_TOLERANCE_S = 0.05  # psutil rounds a process's creation time to clock ticks
 
 
@@ -158,7 +160,8 @@ def _process(entry: Record) -> psutil.Process | None:
 
 def _clear(home: Home, entry: Record) -> list[str]:
     ended = []
-    if entry.scratch:
+    # A damaged record must not cost someone else's processes or files.
+    if entry.scratch and Path(entry.scratch).name.startswith(SCRATCH_PREFIX):
         left = _below(entry.scratch)
         ended = [f"{command} (pid {process.pid})" for process, command in left]
         _kill(process for process, _ in left)
@@ -168,13 +171,18 @@ def _clear(home: Home, entry: Record) -> list[str]:
 
 
 def _below(scratch: str) -> Sequence[tuple[psutil.Process, str]]:
-    """Processes, not our own, with the scratch folder in their command line, each with its program's name."""
+    """Processes, not our own, with the scratch folder in their command line or environment, and their names.
+
+    Ray's agents and workers replace their command line by a title, and outlive a killed session by a minute.
+    """
     own = {process.pid for process in psutil.Process().parents()} | {psutil.Process().pid}
     found = []
     for process in psutil.process_iter():
         try:
             line = process.cmdline()
-            if process.pid not in own and any(scratch in part for part in line):
+            if process.pid in own:
+                continue
+            if any(scratch in part for part in line) or process.environ().get(SCRATCH_VARIABLE) == scratch:
                 found.append((process, Path(line[0]).name))
         except psutil.Error:
             continue

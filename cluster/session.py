@@ -25,12 +25,12 @@ from typing import Any
 import cluster
 from cluster.files import write_atomically
 from cluster.home import Home
-from cluster.running import forget, free_port, reap, record
+from cluster.running import SCRATCH_PREFIX, SCRATCH_VARIABLE, forget, free_port, reap, record
 from models.errors import InputError, MillwrightError
 
 # HAProxy refuses a socket's path of more than 97 bytes, and Serve adds 68 to its folder's.
-_SCRATCH_PREFIX = "millwright-"
-_LONGEST_SCRATCH_PARENT = 97 - 68 - len(f"/{_SCRATCH_PREFIX}12345678")
+_RAY = "r"  # Ray lets everyone write to its own folder: the one around it must be closed
+_LONGEST_SCRATCH_PARENT = 97 - 68 - len(f"/{SCRATCH_PREFIX}12345678")
 _NOISY = ("ray", "ray.data", "ray.serve", "ray.tune")
 
 
@@ -93,10 +93,10 @@ def stoppable() -> Iterator[None]:
 
 
 def make_scratch() -> Path:
-    """A private folder for a session's sockets and logs; its name marks the session's processes."""
+    """A folder for a session's sockets and logs that stays its owner's; its name marks the session's processes."""
     parent = tempfile.gettempdir()
     return Path(
-        tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent if len(parent) <= _LONGEST_SCRATCH_PARENT else "/tmp")
+        tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent if len(parent) <= _LONGEST_SCRATCH_PARENT else "/tmp")
     )
 
 
@@ -110,6 +110,7 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
         "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",  # 32 actors a read otherwise: 28 s instead of 6
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_DATA_LOG_LEVEL": "ERROR",
+        "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that outlives its session must not start another Ray
         "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; ours is the progress
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # small checkpoints, every epoch
@@ -119,6 +120,7 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
         wanted |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # three misses, then a new HAProxy: 31 s with the default 10
             "RAY_worker_niceness": "0",  # Ray's workers yield to everything else by default: 15
         }
     own = {"PYTHONPATH": _python_path()}
@@ -128,7 +130,7 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
         own |= _token(scratch)
     if scratch:
         # Ray listens on every interface otherwise, whatever node address it is given; the name is misleading.
-        own |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        own |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", SCRATCH_VARIABLE: str(scratch)}
         own |= _haproxy(scratch) if serve else {}
     return {key: value for key, value in wanted.items() if key not in os.environ} | own
 
@@ -183,13 +185,13 @@ def _start(home: Home, address: str | None, scratch: Path | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         options |= {"address": address}
-    else:
+    elif scratch:
         options |= {
             "address": "local",
             "num_cpus": home.settings.ray.num_cpus or os.cpu_count(),
             "object_store_memory": home.settings.ray.object_store_mb * 2**20,
             "include_dashboard": False,
-            "_temp_dir": str(scratch),
+            "_temp_dir": str(scratch / _RAY),
         }
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)

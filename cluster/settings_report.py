@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from cluster.config import flatten
 from cluster.home import Home
@@ -17,7 +17,7 @@ class SettingsReport(Report):
     settings: list[dict[str, Any]]  # key, value, origin
 
     def render(self) -> RenderableType:
-        table = Table("setting", "value", "from", box=None, pad_edge=False)
+        table = Table("setting", Column("value", max_width=60), "from", box=None, pad_edge=False)
         for row in self.settings:
             table.add_row(row["key"], str(row["value"]), row["origin"])
         return table

@@ -14,6 +14,7 @@ from typing import Any
 
 import tomlkit
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from tomlkit.items import AoT, InlineTable, Table
 
 from cluster.files import write_atomically
@@ -47,7 +48,7 @@ def read_source(path: Path) -> SourceDescription:
         first = error.errors()[0]
         raise InputError(
             f"Wrong source description at {_key(tree, first['loc'])!r}",
-            expected=first["msg"].removeprefix("Value error, ").lower(), found=_shortened(first.get("input")),
+            expected=_expected(first), found=_shortened(first.get("input")),
             where=path, do="Correct that key, or run `millwright connect` again",
         ) from error  # fmt: skip
 
@@ -78,6 +79,15 @@ def _key(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
         stream = tree["streams"][location[1]]
         parts[1] = str(stream.get("name", location[1])) if isinstance(stream, dict) else parts[1]
     return ".".join(parts) or "the whole file"
+
+
+def _expected(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "a key that is known here"
+    text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "string_pattern_mismatch":
+        return "one character or 'whitespace'"
+    return text[:1].lower() + text[1:]
 
 
 def _shortened(value: object) -> str:

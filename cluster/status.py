@@ -47,7 +47,7 @@ class StatusReport(Report):
                 plant.name, str(plant.machines), best.kind if best else "none yet", best.version if best else "",
                 plant.owner or "",
             )  # fmt: skip
-        what = [f"{r.name} runs (pid {r.pid}{_ports(r.ports)})" for r in self.running] or ["Nothing runs."]
+        what = [f"{r.name} runs (pid {r.pid}{_ports(r.ports)})" for r in _by_process(self.running)] or ["Nothing runs."]
         first = table if self.plants else "No plant is connected. Run `millwright connect PATH --plant NAME`."
         return Group(f"Home {self.home}", first, *what)
 
@@ -72,6 +72,11 @@ def _champion(home: Home, plant: str) -> ChampionStatus | None:
 
 def _num_machines(home: Home, plant: str) -> int:
     return len(set(read_machines(home, plant)["machine"].to_pylist()))
+
+
+def _by_process(running: list[Running]) -> list[Running]:
+    """One a process: its own name, and a Ray session's only where it has no other."""
+    return list({r.pid: r for r in sorted(running, key=lambda r: not r.name.startswith("ray-"))}.values())
 
 
 def _ports(ports: dict[str, int]) -> str:

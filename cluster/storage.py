@@ -23,7 +23,7 @@ from deltalake import DeltaTable
 from cluster.commit import WrittenFile, append_once, open_table
 from cluster.files import write_atomically
 from cluster.home import Home
-from models.errors import NotFoundError
+from models.errors import MillwrightError, NotFoundError
 
 __all__ = [
     "BOOKKEEPING", "EVENTS", "MACHINES", "QUARANTINE", "TIME", "ReadingFile", "append_once", "data_version", "files_of",
@@ -84,7 +84,13 @@ def readings_schema(sensors: Iterable[str]) -> pa.Schema:
 def visible_versions(home: Home, plant: str) -> dict[str, int] | None:
     """Table -> version, as the last complete batch left them; None where ingest has never run."""
     path = home.plans / plant / "visible.json"
-    found: dict[str, int] | None = orjson.loads(path.read_bytes()) if path.is_file() else None
+    try:
+        found: dict[str, int] | None = orjson.loads(path.read_bytes()) if path.is_file() else None
+    except orjson.JSONDecodeError as error:
+        raise MillwrightError(
+            "Unreadable list of visible tables", expected="JSON as ingest wrote it", found=str(error), where=path,
+            do=f"Delete it (then each table is read at its newest) and run `millwright ingest --plant {plant}`",
+        ) from error  # fmt: skip
     return found
 
 

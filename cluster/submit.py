@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # In the pattern language of .gitignore, which Ray honours as well.
 EXCLUDES = ("/.venv", "/.git", "/millwright-home", "/docs", "/tests", "__pycache__", "*.egg-info", ".*_cache")
+_TALKATIVE = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging",
+              "_private.runtime_env.working_dir")  # fmt: skip
 _POLL_S = 0.5
 _STOP_S = 30.0
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -62,9 +65,11 @@ def run(
     with changed_environment(token_environment(home)):
         import_ray(local=False)
         client = _connect(where)
+        for name in _TALKATIVE:  # a line for each file that is not uploaded, twice; what fails is raised
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
         job, last = f"millwright-{command}-{secrets.token_hex(4)}", _LastObject(_echo)
         try:
-            _send(client, where, job, [command, *arguments, *_home_option(home, arguments)])
+            _send(client, where, job, [command, *arguments, *_home_option(home, arguments)], home.path)
             progress.step(f"Follow job {job}")
             info = _follow(client, job, last)
         except KeyboardInterrupt:
@@ -113,7 +118,7 @@ def _refusal(error: Exception, where: str) -> MillwrightError:
     )  # fmt: skip
 
 
-def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[str]) -> None:
+def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[str], home: Path) -> None:
     root = Path(cluster.__file__).parents[1]
     if not (root / "pyproject.toml").is_file():
         raise InputError(
@@ -123,7 +128,7 @@ def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[s
     settings = {key: value for key, value in os.environ.items() if key.startswith(ENVIRONMENT_PREFIX)}
     runtime = {
         "working_dir": str(root),
-        "excludes": list(EXCLUDES),
+        "excludes": excludes(root, home),
         "env_vars": {**settings, "PYTHONUNBUFFERED": "1"},
     }
     line = shlex.join(["python", "-m", "cluster.cli", *command])
@@ -131,6 +136,11 @@ def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[s
         client.submit_job(entrypoint=line, submission_id=job, runtime_env=runtime)
     except Exception as error:
         raise _refusal(error, where) from error
+
+
+def excludes(root: Path, home: Path) -> list[str]:
+    """What is not uploaded: a home inside the checkout neither, whatever its name."""
+    return [*EXCLUDES, *([f"/{home.relative_to(root)}"] if root in home.parents else [])]
 
 
 def _home_option(home: Home, arguments: Sequence[str]) -> list[str]:

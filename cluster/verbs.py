@@ -7,6 +7,7 @@ and ``cluster`` never imports ``jobs`` or ``serve``.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -35,9 +36,9 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": Verb("jobs.demo:run", "The whole way on simulated plants, from raw files to served predictions.", True),
+    "demo": Verb("jobs.demo:run", "The whole way on simulated plants, up to served predictions.", True),
     "simulate": Verb("jobs.simulate:run", "Write the raw files of a fleet, one folder a plant.", True),
-    "connect": Verb("jobs.connect:run", "Find out what a plant's files hold; write its source description.", True),
+    "connect": Verb("jobs.connect:run", "Find out what a plant's files hold, and write that down.", True),
     "ingest": Verb("jobs.ingest:run", "Raw files to history, exactly once; wrong rows to quarantine.", needs_ray=True),
     "tune": Verb("jobs.tune:run", "One study a plant, in parallel; the best becomes its champion.", needs_ray=True),
     "train": Verb("jobs.train:run", "One model a plant without a search, as a challenger.", needs_ray=True),
@@ -73,12 +74,28 @@ def target(verb: str) -> Job:
     entry = named(verb)
 
     def job(home: Home, **options: Any) -> Report:
-        options.setdefault("progress", Silent())
+        progress = options.setdefault("progress", Silent())
         if not entry.needs_ray:
             return load(entry.target)(home, **options)
+        _check_plants(home, options)
+        if not _ray_is_up():
+            progress.step("Starting Ray")
         from cluster.session import ray_session
 
         with ray_session(home):  # before the job's module, which imports Ray
             return load(entry.target)(home, **options)
 
     return job
+
+
+def _check_plants(home: Home, options: dict[str, Any]) -> None:
+    """A name that is wrong is said at once; Ray takes ten seconds to start. Raises NotFoundError."""
+    for given in (options.get("plant"), options.get("plants")):
+        if given and given != "all":
+            for name in filter(None, map(str.strip, given.split(","))):
+                home.source(name)
+
+
+def _ray_is_up() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -115,17 +116,17 @@ def run(
     folders = bundle_folder(home, source.plant, "x").parent
     progress.step(f"Train {seeds} networks and the baselines")
     study = study_of(history, history.split_in_machines(home.settings.split, frozenset(test)), CONFIG)
-    networks, baselines = _train(study, folders, seeds, progress)
+    networks, trees, no_sensor = _train(study, folders, seeds, progress)
     progress.step("Score the test engines, once")
-    scored = {c.version: remaining_life(c, history, test) for c in [*networks, *baselines]}
+    scored = {c.version: remaining_life(c, history, test) for c in [*networks, *trees, no_sensor]}
     tracking = Tracking(home)
     run_id = tracking.start(source.plant, f"{source.plant}/benchmark", tags={"plant": source.plant})
-    champion = crown(home, source.plant, [*networks, *baselines], tracking=tracking, run_id=run_id)
+    champion = crown(home, source.plant, [*networks, *trees, no_sensor], tracking=tracking, run_id=run_id)
     return BenchmarkReport(
         seconds=time.monotonic() - began, name=name, subset=subset, engines=len(test), champion=champion.version,
         model=_protocols([scored[c.version] for c in networks], labels),
-        baseline=_protocols([scored[baselines[0].version]], labels),
-        no_sensor=_protocols([scored[baselines[1].version]], labels),
+        baseline=_protocols([scored[c.version] for c in trees], labels),
+        no_sensor=_protocols([scored[no_sensor.version]], labels),
     )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def description(data: Path, subset: str) -> SourceDescription:
 
     def stream(part: str) -> Stream:
         return Stream(
-            name=part, role="readings", files=f"{part}_{subset}.txt*",
+            name=part, role="readings", files=_file(data, part, subset).name,
             csv=CsvFormat(delimiter="whitespace", columns=columns),
             time=TimeFormat(column="cycle", format="counter", step_s=1), machine_type="turbofan", sensors=sensors,
             machine=MachineFrom(kind="column", column="unit", prefix=f"{part}-"), run_to_failure=part == "train",
@@ -147,21 +148,44 @@ def description(data: Path, subset: str) -> SourceDescription:
 
 
 def read_labels(data: Path, subset: str) -> Numbers:
-    """Cycles left after each test engine's last row. Raises InputError naming the file that is missing or wrong."""
+    """Cycles left after each test engine's last row. Raises InputError naming the file that is missing or not whole."""
     if not data.is_dir():
-        raise InputError("No such folder", expected="a folder with NASA's C-MAPSS files", found=str(data))
-    for part in ("train", "test", "RUL"):
-        if not list(data.glob(f"{part}_{subset}.txt*")):
-            raise InputError(
-                "A file is missing", expected=f"{part}_{subset}.txt or .txt.gz", found="none", where=data,
-                do="Name the folder of NASA's C-MAPSS files with --data",
-            )  # fmt: skip
-    path = sorted(data.glob(f"RUL_{subset}.txt*"))[0]
+        raise InputError(
+            "No such folder", expected="a folder with NASA's C-MAPSS files", found=str(data), do="Check --data"
+        )
+    files = {part: _file(data, part, subset) for part in ("train", "test", "RUL")}
+    for part in ("train", "test"):
+        _numbers(files[part], columns=2 + len(SENSORS))  # a figure from half a file would be no figure
+    return _numbers(files["RUL"], columns=1)
+
+
+def _file(data: Path, part: str, subset: str) -> Path:
+    """The plain file where both are there: one of them must not be read as a second delivery."""
+    for suffix in ("txt", "txt.gz"):
+        if (path := data / f"{part}_{subset}.{suffix}").is_file():
+            return path
+    raise InputError(
+        "A file is missing", expected=f"{part}_{subset}.txt or .txt.gz", found="none", where=data,
+        do="Name the folder of NASA's C-MAPSS files with --data",
+    )  # fmt: skip
+
+
+def _numbers(path: Path, *, columns: int) -> Numbers:
+    """Every number of a file, row by row. Raises InputError where it is no table of whole rows."""
+    expected = "one number a line" if columns == 1 else f"{columns} numbers a line"
     try:
         text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return np.array([float(word) for word in text.split()])
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError("Unreadable labels", expected="one number a line", found=str(error), where=path) from error
+        found = np.array(text.split(), float)
+        wrong = "" if len(found) else "nothing"
+        wrong = wrong or (f"{len(found):,} numbers" if len(found) % columns else "")
+        wrong = wrong or ("" if np.isfinite(found).all() else "a number that is not finite")
+        wrong = wrong or ("a negative one" if columns == 1 and (found < 0).any() else "")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        wrong = str(error)
+    if wrong:
+        what = "labels" if columns == 1 else "rows of engines"
+        raise InputError(f"Unreadable {what}", expected=expected, found=wrong, where=path, do="Fetch NASA's file again")
+    return found
 
 
 def remaining_life(candidate: Candidate, data: PlantData, machines: list[str]) -> Numbers:
@@ -173,15 +197,18 @@ def remaining_life(candidate: Candidate, data: PlantData, machines: list[str]) -
     return np.asarray(restricted_mean(predictor.hazard(windows), edges, CAP), np.float64)
 
 
-def _train(study: Study, folders: Path, seeds: int, progress: Progress) -> tuple[list[Candidate], list[Candidate]]:
-    """A network for each seed, and the trees with the no-sensor baseline."""
+def _train(
+    study: Study, folders: Path, seeds: int, progress: Progress
+) -> tuple[list[Candidate], list[Candidate], Candidate]:
+    """A network and trees for each seed, and the no-sensor baseline."""
     tasks = start(study, folders, [{"seed": seed} for seed in range(seeds)])
     waiting = list(tasks)
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=1)
         ray.get(done)  # a failure ends the benchmark here
         progress.update(len(tasks) - len(waiting), len(tasks), "models")
-    return ray.get(tasks[:seeds]), ray.get(tasks[seeds:])
+    found = ray.get(tasks)
+    return found[:seeds], found[seeds:-1], found[-1]
 
 
 def _protocols(predicted: list[Numbers], labels: Numbers) -> Protocols:

@@ -9,28 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cluster.files import write_atomically
-from cluster.report import code_version
-from jobs.dataset import PlantData
+from cluster.home import Home
+from cluster.report import Progress, code_version
+from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.trial import begin, configured
 from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual, save_bundle
 from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
 from models.episodes import AlarmRule, Ticks, alarm_threshold
+from models.errors import InputError
 from models.features import Sequence
-from models.hazard import WindowModel, log_likelihood, probability_within, usual_hazard
+from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard
 from models.split import Part, Split
 from models.windows import Channel, Float, windows_ending
 
-MAX_WINDOWS = 4000  # validation windows that judge a candidate: neighbours tell the same story
 CANDIDATES = "candidates.json"
 
 
@@ -79,6 +80,46 @@ def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
     )  # fmt: skip
 
 
+def studies_of(home: Home, plants: str, *, progress: Progress) -> Iterator[Study]:
+    """What each of the plants (comma-separated, or ``all``) has to learn from.
+
+    Raises InputError for a named plant that has too little; among ``all`` it is left out, unless none is left.
+    """
+    found, last = 0, None
+    for name in named_plants(home, plants):
+        try:
+            data = load_plant(home, name)
+            study = study_of(data, data.split_in_time(home.settings.split, home.settings.model), home.settings.model)
+            _require_learnable(study, data)
+        except InputError as error:
+            if plants != "all":
+                raise
+            progress.note(f"{name} is left out. {error}")
+            last = error
+            continue
+        found += 1
+        yield study
+    if last is not None and not found:
+        raise last
+
+
+def _require_learnable(study: Study, data: PlantData) -> None:
+    days = (data.last_us - data.first_us) / 86_400e6
+    for part, sequences in (("training", study.train), ("validation", study.validate)):
+        if not any(sequence.usable.any() for sequence in sequences):
+            raise InputError(
+                "Too little history to learn from", expected=f"readings in the {part} part with a known outcome",
+                found=f"none; {days:.0f} days of {len(data.series)} machines in all", where=f"plant {data.plant}",
+                do="Ingest a longer history, or change `split.train_until` and `split.validate_until`",
+            )  # fmt: skip
+    if not study.num_failures:
+        raise InputError(
+            "No failure to learn from", expected="at least one logged failure in the training part",
+            found=f"none; {sum(data.failures().values())} in all of {days:.0f} days", where=f"plant {data.plant}",
+            do="Ingest the log of failures, or a longer history",
+        )  # fmt: skip
+
+
 def count_failures(sequence: Sequence) -> int:
     """Distinct failures behind a sequence's labels: each run of event steps leads to one."""
     steps = sequence.event & sequence.usable
@@ -123,29 +164,21 @@ def write_candidates(bundles: Path, candidates: list[Candidate]) -> None:
     write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))
 
 
-def later_windows(study: Study) -> tuple[Float, Ticks, int]:
-    """Evenly drawn windows of the validation part [B, W, C], their ticks and labels, and the distinct failures."""
-    clock, length = study.config.clock, study.config.window.length
-    total = sum(int(s.usable.sum()) for s in study.validate)
-    stride = max(1, -(-total // MAX_WINDOWS))
-    values = [np.empty((0, length, len(study.channels)), np.float32)]
-    columns: list[tuple[npt.NDArray[Any], ...]] = [(np.empty(0),) * 4]
+def later_ticks(study: Study) -> tuple[Ticks, int]:
+    """Every usable tick of the validation part with its label, and the distinct failures behind them."""
+    life, columns = study.config.clock.life_per_step, []
     for number, s in enumerate(study.validate):
-        rows = np.flatnonzero(s.usable)[::stride]
-        values.append(windows_ending(s.values, rows, length))
-        columns.append((np.full(len(rows), number), rows * clock.life_per_step, s.time[rows], s.event[rows]))
+        rows = np.flatnonzero(s.usable)
+        columns.append((np.full(len(rows), number), rows * life, s.time[rows], s.event[rows]))
     machine, now, time_, event = (np.concatenate(x) for x in zip(*columns, strict=True))
-    ticks = Ticks(
-        machine.astype(np.int64), now, time_.astype(np.float64), event.astype(bool), len(study.validate),
-        clock.life_per_step * stride,
-    )  # fmt: skip
-    return np.concatenate(values), ticks, sum(count_failures(s) for s in study.validate)
+    ticks = Ticks(machine, now, time_.astype(np.float64), event, len(study.validate), life)
+    return ticks, sum(count_failures(s) for s in study.validate)
 
 
 def _judge(study: Study, model: WindowModel) -> _Judged:
-    values, ticks, failures = later_windows(study)
+    ticks, failures = later_ticks(study)
     hazards = study.config.hazard
-    logits = model.logits(values)
+    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in study.validate])
     calibration = fit_calibration(logits, hazards.edges, ticks.time, ticks.event, num_failures=failures)
     hazard = calibration.hazard(logits)
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
@@ -153,6 +186,15 @@ def _judge(study: Study, model: WindowModel) -> _Judged:
         calibration, float(log_likelihood(hazard, hazards.edges, ticks.time, ticks.event).mean()),
         alarm_threshold(ticks, risk, AlarmRule.of(hazards)),
     )  # fmt: skip
+
+
+def _logits(model: WindowModel, sequence: Sequence, length: int) -> Float:
+    """Logits of every usable tick; a network answers all of a history's windows in one pass."""
+    rows = np.flatnonzero(sequence.usable)
+    if isinstance(model, SequenceModel):
+        found: Float = model.sequence_logits(sequence.values)[rows]
+        return found
+    return model.logits(windows_ending(sequence.values, rows, length))
 
 
 def alarm_horizon(config: ModelConfig) -> str:

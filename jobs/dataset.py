@@ -7,7 +7,7 @@ with pushdown and grids them; windows are cut where they are used and never stor
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,11 @@ class PlantData:
 
     def split_in_time(self, settings: SplitSettings, config: ModelConfig) -> Split:
         gap_us = round(max(config.hazard.horizons.values()) / self.clock.life_per_step) * self.clock.step_us
+        # Unseen machines are drawn by what the log held when training ends: later failures must not choose.
+        train_end = self.first_us + int((self.last_us - self.first_us) * settings.train_until)
+        known = {m: len(self.logs.get(m, MachineLog()).known_at(train_end).failed_us) for m in self.series}
         return split_by_time(
-            self.failures(), self.first_us, self.last_us, train_until=settings.train_until,
+            known, self.first_us, self.last_us, train_until=settings.train_until,
             validate_until=settings.validate_until, unseen_share=settings.unseen_machines, gap_us=gap_us,
             seed=settings.seed,
         )  # fmt: skip
@@ -152,11 +155,21 @@ def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> 
         for row in batch.to_pylist():
             values = np.frombuffer(row["values"], np.float32).reshape(row["num_ticks"], -1)
             series[row["machine"]] = Series(row["machine"], row["first_tick"], row["lead"], values)
+    logs = {machine: _at_once(log) for machine, log in machine_logs(events).items()}
     return PlantData(
-        plant, source.clock, plant_channels(source, present), dict(sorted(series.items())), known,
-        machine_logs(events), dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
+        plant, source.clock, plant_channels(source, present), dict(sorted(series.items())), known, logs,
+        dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
         data_version(home, plant), dict(source.doubts),
     )  # fmt: skip
+
+
+def _at_once(log: MachineLog) -> MachineLog:
+    """Components that fail at one moment are one failure of their machine, repaired when the last of them is."""
+    failed, first = np.unique(log.failed_us, return_index=True)
+    if len(failed) == len(log.failed_us):
+        return log
+    repaired, known = np.maximum.reduceat(log.repaired_us, first), np.minimum.reduceat(log.failed_known_us, first)
+    return replace(log, failed_us=failed, repaired_us=repaired, failed_known_us=known)
 
 
 def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None) -> Any:

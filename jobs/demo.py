@@ -106,6 +106,7 @@ def run(
         with _timed(steps, "simulate"):
             verb("simulate", out=raw, machines=machines, days=days, seed=seed)
         plants = sorted(p.name for p in raw.iterdir() if p.is_dir() and not p.name.startswith("."))
+        progress.step("Starting Ray")
         with ray_session(home):
             with _timed(steps, "connect"):
                 for plant in plants:
@@ -184,5 +185,3 @@ def _ask_plant(home: Home, client: Client, plant: str, asked: list[Asked]) -> De
         name=plant, champion=best.version, prediction=answers[0].prediction if answers else {}, questions=answers,
         latency_ms={"p50": float(p50), "p99": float(p99), "requests": float(len(milliseconds))},
     )  # fmt: skip
-
-

@@ -30,7 +30,8 @@ from jobs.evaluation.truth import read_truth
 from models.bundle import Bundle, load_bundle
 
 COLUMNS = (
-    "plant", "candidate", "failures caught", "false alarms\na machine-month", "median\nlead", "AUC", "Brier\nskill",
+    "plant", "candidate", "failures caught", "at equal\nfalse\nalarms", "false alarms\na machine-month", "median\nlead",
+    "AUC", "Brier\nskill", "life\nerror", "in 80 %\ninterval",
 )  # fmt: skip
 
 
@@ -111,12 +112,16 @@ def write(folder: Path, judged: list[Judged]) -> list[str]:
 
 def _cells(row: CandidateResult, unit: str) -> list[str]:
     """Only what tells candidates apart; the report and the JSON hold every figure with its interval."""
-    lead, skill = row.lead_median.value, row.brier_skill.value
+    lead, skill, equal = row.lead_median.value, row.brier_skill.value, row.caught_at_equal_false_alarms
+    name = "always on alarm" if row.kind == "kaplan_meier" else row.kind.replace("_", " ")
     return [
-        row.kind.replace("_", " ") + (" (champion)" if row.champion else ""),
+        name + (" (champion)" if row.champion else ""),
         f"{row.caught} of {row.num_failures}" + _interval(row.recall, percent=True),
+        "-" if equal is None else str(equal),
         _text(row.false_alarms_per_machine_month), "-" if lead is None else f"{lead:.0f} {unit}",
         _text(row.auc), "-" if skill is None else f"{skill:.2f}",
+        "-" if row.life_error.value is None else f"{row.life_error.value:.0f} {unit}",
+        "-" if row.coverage_80.value is None else f"{100 * row.coverage_80.value:.0f} %",
     ]  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from jobs.ingesting import tables
 from jobs.ingesting.check import check
 from jobs.ingesting.machines import machine_types
 from jobs.ingesting.parse import Parsed, Unit, parse_unit
-from jobs.ingesting.plan import Plan, known, new_files, new_plan, resume, save, work_folder
+from jobs.ingesting.plan import Plan, barren, known, new_files, new_plan, resume, save, strangers, work_folder
 from jobs.ingesting.rewrite import Rewritten, Tile, rewrite_tile
 from jobs.sources.raw import Reason
 from models.errors import InputError, MillwrightError
@@ -159,12 +159,15 @@ def _ingest(home: Home, names: list[str], progress: Progress, spread: Spread) ->
 def _plan(home: Home, name: str, report: PlantIngest) -> Plan | None:
     """The open plan of a killed run, else a new one, else None."""
     source = home.source(name)
-    plan = resume(home, name)
+    plan = resume(home, name, source)
     if plan is not None:
         report.notes += [f"changed since the batch began, comes next: {path}" for path in plan.dropped]
         return plan
     before = known(home, name)
     files = new_files(source, before)
+    if unread := strangers(source, (home.sources / f"{name}.toml").stat().st_mtime_ns):
+        report.notes.append(_unread(unread))
+    report.notes += [f"no file for the stream {stream}" for stream in barren(source)]
     if not files:
         return None
     notes, after = check(source, files, before)
@@ -172,6 +175,11 @@ def _plan(home: Home, name: str, report: PlantIngest) -> Plan | None:
     types, odd = machine_types(source, [root / f.path for f in files], read_machines(home, name))
     report.notes += [*notes, *odd]
     return new_plan(home, source, files, known=after, types=types, now=datetime.now(UTC))
+
+
+def _unread(files: list[str]) -> str:
+    some = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    return f"not read, since no stream names it: {some}. Run `millwright connect` again, or correct `files`"
 
 
 def _parse(home: Home, plans: list[Plan], progress: Progress, spread: Spread) -> list[tables.Batch]:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from cluster.home import Home
 from cluster.logs import machine_events
-from cluster.predictions import append_predictions, as_table, known_ids
+from cluster.predictions import SCHEMA, append_predictions, as_table, known_ids
 from cluster.registry import standing_champion
 from cluster.report import Progress, Report
 from cluster.storage import data_version, read_events, read_machines, sensors
@@ -73,19 +73,21 @@ def _score_plant(home: Home, plant: str, since_us: int | None) -> tuple[int, int
     channels = plant_channels(home.source(plant), sensors(home, plant))
     now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
 
-    def score(row: dict[str, Any]) -> list[dict[str, Any]]:
+    def score(row: dict[str, Any]) -> dict[str, Any]:
         found: Bundle = ray.get(shared)
         values = np.frombuffer(row["values"], np.float32).reshape(row["num_ticks"], -1)
         series = Series(str(row["machine"]), int(row["first_tick"]), int(row["lead"]), values)
         predictions = score_series(found, plant, series, channels, since_us=since_us)
         new = [p for p in predictions if p["prediction_id"] not in ray.get(known)]
-        rows = as_table(((plant, p, now_us) for p in new), source="score").to_pylist()
-        return [*rows, {"prediction_id": None, "plant": plant, "total": len(predictions)}]
+        table = as_table(((plant, p, now_us) for p in new), source="score")
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return {"rows": sink.getvalue().to_pybytes(), "total": len(predictions)}
 
-    parts = [ray.get(r) for r in series_dataset(home, plant, config=bundle.spec.config).flat_map(score).to_arrow_refs()]
-    table = pa.concat_tables([p for p in parts if p.num_rows], promote_options="permissive")
-    total = int(pa.compute.sum(table["total"]).as_py() or 0)
-    rows = table.filter(pa.compute.is_valid(table["prediction_id"])).drop_columns(["total"])
+    scored = series_dataset(home, plant, config=bundle.spec.config).map(score).take_all()
+    total = sum(row["total"] for row in scored)
+    rows = pa.concat_tables([SCHEMA.empty_table(), *(pa.ipc.open_stream(row["rows"]).read_all() for row in scored)])
     if rows.num_rows:
         # Named by what it holds: the same rows are appended once, however often the run is repeated.
         ids = "".join(sorted(rows["prediction_id"].to_pylist()))

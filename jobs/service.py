@@ -101,7 +101,7 @@ def _is_ready(host: str, port: int) -> bool:
 
 def _last_line(home: Home) -> str:
     lines = (home.logs / "serve.log").read_text("utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no word in its log"
+    return lines[-1].removeprefix("millwright: ").rstrip(".") if lines else "no word in its log"
 
 
 def _end(home: Home, child: subprocess.Popen[bytes]) -> None:

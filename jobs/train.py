@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from rich.table import Table
 from cluster.home import Home
 from cluster.registry import Tracking, bundle_folder, champion
 from cluster.report import Progress, Report, code_version
-from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, study_of
-from jobs.dataset import load_plant, named_plants
+from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, studies_of
 from jobs.promote import crown
 from jobs.trial import begin
 
@@ -37,14 +37,13 @@ KINDS = ("network", "trees", "no_sensor")
 def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -> TrainReport:
     """Train the plants named. A plant without a champion gets one; elsewhere the models are challengers.
 
-    Raises InputError where a plant has no history.
+    Raises InputError where a plant has too little to learn from.
     """
     began = time.monotonic()
     tracking, outcomes = Tracking(home), []
-    for plant in named_plants(home, plants):
+    for study in studies_of(home, plants, progress=progress):
+        plant = study.plant
         progress.step(f"Train {plant}")
-        data = load_plant(home, plant)
-        study = study_of(data, data.split_in_time(home.settings.split, home.settings.model), home.settings.model)
         tags = {"plant": plant, "data_version": study.data_version, "code_version": code_version()}
         run_id = tracking.start(plant, f"{plant}/train", tags=tags)
         candidates = ray.get(start(study, bundle_folder(home, plant, "x").parent, [{"seed": seed}]))
@@ -64,15 +63,20 @@ def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -
 
 
 def start(study: Study, bundles: Path, choices: list[dict[str, Any]]) -> list[ray.ObjectRef[Candidate]]:
-    """Tasks, one core each: a network for each of ``choices``, then the trees, then the no-sensor baseline."""
+    """Tasks, one core each: a network for each of ``choices``, trees for each of their seeds, the no-sensor one."""
     shared = ray.put(study)
     networks = [fit_network.remote(shared, str(bundles), c) for c in choices]
-    return [*networks, *(fit_baseline.remote(shared, str(bundles), sensors) for sensors in (True, False))]
+    seeds = [int(c.get("seed", study.config.trees.seed)) for c in choices]
+    trees = [fit_baseline.remote(shared, str(bundles), True, seed) for seed in seeds]
+    return [*networks, *trees, fit_baseline.remote(shared, str(bundles), False)]
 
 
 @ray.remote(num_cpus=1)
-def fit_baseline(study: Study, bundles: str, sensors: bool) -> Candidate:
-    """The gradient-boosted baseline, or the no-sensor one."""
+def fit_baseline(study: Study, bundles: str, sensors: bool, seed: int | None = None) -> Candidate:
+    """The gradient-boosted baseline, or the no-sensor one; ``seed`` goes before the configured one."""
+    if seed is not None:
+        trees = study.config.trees.model_copy(update={"seed": seed})
+        study = replace(study, config=study.config.model_copy(update={"trees": trees}))
     return baseline(study, Path(bundles), sensors=sensors)
 
 

@@ -35,12 +35,10 @@ class NetworkTrial(ray.tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.fit = begin(self.study, config)
-        self.best_loss = float("inf")
 
     def step(self) -> dict[str, Any]:
         metrics = self.fit.epoch()
-        self.best_loss = min(self.best_loss, metrics["validate_loss"])
-        return metrics | {METRIC: self.best_loss, "share_done": self._share(), "done": self.fit.done}
+        return metrics | {METRIC: self.fit.best_loss, "share_done": self._share(), "done": self.fit.done}
 
     def _share(self) -> float:
         return 1.0 if self.fit.done else min(1.0, (self.iteration + 1) / self.fit.config.network.epochs)
@@ -50,7 +48,6 @@ class NetworkTrial(ray.tune.Trainable):
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         self.fit.restore((Path(str(checkpoint)) / STATE).read_bytes())
-        self.best_loss = self.fit.best_loss
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._begin(new_config)

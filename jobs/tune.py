@@ -7,12 +7,13 @@ would prune hard plants instead of bad settings. All draw on the same cores; bas
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import optuna
@@ -27,8 +28,8 @@ from rich.table import Table
 from cluster.home import Home
 from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, Report, code_version
-from jobs.candidates import Study, study_of
-from jobs.dataset import load_plant, named_plants
+from jobs.candidates import Study, studies_of
+from jobs.dataset import named_plants
 from jobs.promote import crown
 from jobs.tracking import TrackTrials
 from jobs.train import fit_baseline, fit_network
@@ -84,35 +85,54 @@ class _Ready:
 def run(
     home: Home, *, progress: Progress, plants: str = "all", trials: int | None = None, seed: int | None = None
 ) -> TuneReport:
-    """Tune the plants named (comma-separated, or ``all``). Raises InputError where one has no history."""
+    """Tune the plants named (comma-separated, or ``all``). Raises InputError where one has too little to learn from."""
     began = time.monotonic()
-    names = named_plants(home, plants)
     settings = home.settings.tune
     cores = int(ray.cluster_resources().get("CPU", 1))
     options = _Options(trials or settings.trials, settings.concurrent or cores, settings.seed if seed is None else seed)
-    progress.step(f"Read the history of {', '.join(names)}")
-    studies = []
-    for name in names:
-        data = load_plant(home, name)
-        split = data.split_in_time(home.settings.split, home.settings.model)
-        studies.append(study_of(data, split, home.settings.model))
-    progress.step(f"Tune {len(names)} plants, {options.trials} trials each, on {cores} cores")
-    tracking = Tracking(home)
+    progress.step(f"Read the history of {', '.join(named_plants(home, plants))}")
+    studies = list(studies_of(home, plants, progress=progress))
+    progress.step(f"Tune {len(studies)} plants, {options.trials} trials each, on {cores} cores")
     done: dict[str, float] = {}
 
     def moved(plant: str, trials_done: float) -> None:
         done[plant] = trials_done
-        progress.update(sum(done.values()), options.trials * len(names), "trials")
+        progress.update(sum(done.values()), options.trials * len(studies), "trials")
 
-    with ThreadPoolExecutor(max_workers=max(1, min(len(names), 2 * cores))) as pool:
-        futures = []
+    with Tracking(home) as tracking:
+        tasks = []
         for study in studies:
             reference = ray.put(study)
             # Registered here, one after the other: Tune's registry is not safe to use from threads.
             ready = _Ready(study, reference, _trainable(study.plant, reference))
-            futures.append(pool.submit(_study, home, ready, options, tracking, partial(moved, study.plant)))
-        outcomes = [future.result() for future in futures]
+            tasks.append(partial(_study, home, ready, options, tracking, partial(moved, study.plant)))
+        outcomes = side_by_side(tasks, at_once=2 * cores)
     return TuneReport(seconds=time.monotonic() - began, plants=outcomes)
+
+
+def side_by_side(tasks: Sequence[Callable[[], PlantStudy]], *, at_once: int) -> list[PlantStudy]:
+    """Run each in a thread and return their results in order; the first error, or Ctrl-C, is raised at once.
+
+    The threads are daemons: whoever is interrupted does not wait for the studies, which end with their Ray.
+    """
+    places, ended = threading.BoundedSemaphore(at_once), SimpleQueue[tuple[int, PlantStudy | BaseException]]()
+
+    def work(index: int, task: Callable[[], PlantStudy]) -> None:
+        with places:
+            try:
+                ended.put((index, task()))
+            except BaseException as error:  # the thread's edge: the caller raises it
+                ended.put((index, error))
+
+    for index, task in enumerate(tasks):
+        threading.Thread(target=work, args=(index, task), daemon=True).start()
+    results: dict[int, PlantStudy] = {}
+    while len(results) < len(tasks):
+        index, result = ended.get()
+        if isinstance(result, BaseException):
+            raise result
+        results[index] = result
+    return [results[index] for index in range(len(tasks))]
 
 
 def _study(

@@ -184,7 +184,8 @@ def load_bundle(folder: Path) -> Bundle:
             ", ".join(sorted(contents)), folder,
         )  # fmt: skip
     model = contents["model.onnx" if spec.kind == "network" else "model.txt"]
-    return Bundle(folder, spec, model, contents.get("weights.safetensors"), contents["card.md"].decode("utf-8"))
+    texts = {name: _text(folder / name, data) for name, data in contents.items() if name in ("card.md", "model.txt")}
+    return Bundle(folder, spec, model, contents.get("weights.safetensors"), texts["card.md"])
 
 
 def _contents(spec: BundleSpec, weights: bytes | str, onnx: bytes | None, card: str) -> dict[str, bytes]:
@@ -229,7 +230,7 @@ def _manifest(folder: Path) -> dict[str, Mapping[str, Any]]:
                 raise _broken("Unknown file in a bundle's manifest", ", ".join(sorted(known)), repr(name), path)
             if not isinstance(entry["size_bytes"], int) or not isinstance(entry["sha256"], str):
                 raise TypeError(name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken("Unreadable manifest", "JSON with `format` and `files`", str(error)[:80], path) from error
     return dict(files)
 
@@ -250,6 +251,13 @@ def _verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     if (found := _sha256(data)) != entry["sha256"]:
         raise _broken("A bundle's file was changed", f"SHA-256 {entry['sha256'][:16]}", found[:16], path)
     return data
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _broken("A bundle's file is no text", "UTF-8", str(error)[:80], path) from error
 
 
 def _spec(folder: Path, data: bytes | None) -> BundleSpec:

@@ -16,7 +16,7 @@ Gensheimer & Narasimhan (2019), "A scalable discrete-time survival model for neu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +36,15 @@ class WindowModel(Protocol):
 
     def logits(self, values: Float32) -> Float32:
         """Windows [B, W, C] float32, NaN where there is no value -> uncalibrated hazard logits [B, K1]."""
+        ...
+
+
+@runtime_checkable
+class SequenceModel(Protocol):
+    """A model that answers every window of a history at once."""
+
+    def sequence_logits(self, values: Float32) -> Float32:
+        """A history [T, C] -> logits [T, K1]; row t is the answer to the window that ends at t."""
         ...
 
 

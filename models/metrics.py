@@ -102,7 +102,8 @@ def estimate(
     """A statistic of the machines' weights [M] with its bootstrap interval by machine.
 
     Machines are drawn with replacement; draws in which the figure has no meaning are left out, and
-    where fewer than half have one, so is the interval. Source: Efron (1979), percentile interval.
+    where fewer than half have one, so is the interval. It is left out too where all draws agree: no draw
+    can show what was never seen, so 0 of 10 caught is not «0 % to 0 %». Source: Efron (1979), percentile interval.
     """
     value = statistic(np.ones(num_machines))
     if num_machines < 2:
@@ -113,6 +114,8 @@ def estimate(
     if len(found) * 2 < draws:
         return Estimate(value, float("nan"), float("nan"))
     low, high = np.quantile(found, (0.025, 0.975))
+    if np.ptp(found) <= 1e-9 * max(1.0, abs(value)):
+        return Estimate(value, float("nan"), float("nan"))
     return Estimate(value, float(low), float(high))
 
 

@@ -38,7 +38,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows of similar predicted risk: what was said, what happened, how many rows and machines that failed."""
+    """Rows of similar predicted risk: what was said, what happened, how many rows, and how many machines failed
+    in them (``num_failures``: a machine counts once, however many of its ticks precede the failure)."""
 
     predicted: float
     observed: float
@@ -86,7 +87,10 @@ def skill(score: float, reference: float) -> float:
 def reliability(
     risk: ArrayLike, failed: ArrayLike, outcome_weight: ArrayLike, *, machine: ArrayLike, bins: int = 8
 ) -> list[ReliabilityBin]:
-    """Predicted against observed risk in bins of equal count, ties kept together, empty bins left out."""
+    """Predicted against observed risk, in bins that are finer where risk is high; ties kept together.
+
+    Only rows whose outcome is known, weighted by inverse censoring; empty bins are left out.
+    """
     p, y, w = np.asarray(risk, np.float64), np.asarray(failed, bool), np.asarray(outcome_weight, np.float64)
     machines, known = np.asarray(machine), w > 0
     p, y, w, machines = p[known], y[known], w[known], machines[known]

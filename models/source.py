@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.config import Clock, Frozen
 from models.errors import InputError
@@ -19,7 +19,7 @@ Role = Literal["readings", "failures", "maintenance", "errors", "operating_state
 EVENT_KIND: dict[str, str] = {
     "failures": "failure", "maintenance": "maintenance", "errors": "error", "operating_states": "operating_state",
 }  # fmt: skip
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
 class CsvFormat(Frozen):
@@ -31,13 +31,13 @@ class CsvFormat(Frozen):
     lines (a row of units). ``delimiter`` may be ``whitespace`` (runs of blanks, trailing ones too).
     """
 
-    delimiter: str = ","
+    delimiter: str = Field(",", pattern=r"^(.|\t|whitespace)$")
     decimal: Literal[".", ","] = "."
     encoding: str = "utf-8"
     columns: tuple[str, ...] | None = None
     comment: str | None = None
-    skip_rows: int = 0
-    skip_after_header: int = 0
+    skip_rows: int = Field(0, ge=0)
+    skip_after_header: int = Field(0, ge=0)
 
 
 class TimeFormat(Frozen):
@@ -68,11 +68,22 @@ class MachineFrom(Frozen):
     pattern: str | None = None  # a regular expression with group `machine` (and `sensor` where kind is `tag`)
     prefix: str = ""
 
+    @field_validator("pattern")
+    @classmethod
+    def _names_a_machine(cls, pattern: str | None) -> str | None:
+        try:
+            groups = re.compile(pattern).groupindex if pattern is not None else {"machine": 1}
+        except re.error as error:
+            raise ValueError(f"a regular expression ({error})") from error
+        if "machine" not in groups:
+            raise ValueError("a regular expression with the group (?P<machine>...)")
+        return pattern
+
 
 class SensorColumn(Frozen):
     """One raw column or tag: the sensor it becomes, what it measures, and in which unit it is written."""
 
-    sensor: str
+    sensor: str = Field(min_length=1)
     kind: str = "number"
     unit: str = "1"
     low: float | None = None  # physically possible range, in canonical units
@@ -82,7 +93,7 @@ class SensorColumn(Frozen):
     @classmethod
     def _known(cls, kind: str) -> str:
         if kind not in CANONICAL_UNIT:
-            raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(CANONICAL_UNIT)}")
+            raise ValueError(f"one of {', '.join(CANONICAL_UNIT)}")
         return kind
 
 
@@ -116,6 +127,14 @@ class Stream(Frozen):
     period_s: float | None = None  # median time between consecutive readings of a machine (long: of a tag)
     run_to_failure: bool = False  # each machine's record ends with its failure
 
+    @field_validator("files")
+    @classmethod
+    def _below_the_root(cls, files: str) -> str:
+        parts = files.split("/")
+        if not files or not parts[0] or ".." in parts:
+            raise ValueError("a glob below the root, such as readings/*.csv")
+        return files
+
 
 class SourceDescription(Frozen):
     """All of a plant's raw data. ``doubts`` are what ``connect`` could not settle: code -> question."""
@@ -130,6 +149,13 @@ class SourceDescription(Frozen):
     @classmethod
     def _name(cls, plant: str) -> str:
         return checked_name(plant, "plant")
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> SourceDescription:
+        names = [stream.name for stream in self.streams]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"a name of its own for each stream; {twice[0]!r} comes twice")
+        return self
 
     def sensors(self) -> dict[str, SensorColumn]:
         """Every sensor of every readings stream by its canonical name, sorted."""

@@ -6,10 +6,9 @@ The one idea: a route does four things, each in its own module: who asks (auth),
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, FastAPI, Query, Request, Security
@@ -22,16 +21,15 @@ from serve import documents as doc
 from serve.arrow import MEDIA_TYPE as ARROW
 from serve.arrow import parse_arrow
 from serve.auth import BEARER, HEADER, Role, authorise, identify, unknown_plant
-from serve.bodies import JSON, media_type, read_body
+from serve.bodies import JSON, media_type, parsed, read_body
 from serve.metrics import CONTENT_TYPE
 from serve.middleware import Around, Faults
 from serve.open_inference import router as open_inference
 from serve.problems import NotYetError, install
-from serve.schemas import Windows, checked_machine, parse_readings, parse_time, parse_windows
+from serve.schemas import LAST_US, Windows, checked_machine, parse_readings, parse_time, parse_windows
 from serve.scorer import Model
 from serve.service import Service
 
-T = TypeVar("T")
 Reasons = Annotated[bool, Query(description="Also say what moved the risk, channel by channel.")]
 AsOf = Annotated[str | None, Query(description="Answer as of this time, from what was received up to then.")]
 _PAGES = {
@@ -39,7 +37,6 @@ _PAGES = {
     "/page.css": ("page.css", "text/css"), "/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
 }  # fmt: skip
-INLINE_BYTES = 256 * 1024  # 5 ms to parse
 LATER = {
     "events": "reporting failures and repairs over HTTP (until then they come with `millwright ingest`)",
     "outcomes": "reporting findings over HTTP (until then they come with `millwright ingest`)",
@@ -49,7 +46,10 @@ LATER = {
 
 def create_app(service: Service, *, open_metrics: bool = True, tell_id: bool = True) -> FastAPI:
     """The application on a service. ``open_metrics`` answers ``/metrics`` without a key."""
-    app = FastAPI(title="Millwright", version=code_version(), docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Millwright", version=code_version(), docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,  # behind TLS a redirect would name http:// and carry the key there
+    )  # fmt: skip
     app.add_middleware(Faults)
     app.add_middleware(Around, metrics=service.metrics, tell_id=tell_id)
     install(app)
@@ -65,11 +65,6 @@ def create_app(service: Service, *, open_metrics: bool = True, tell_id: bool = T
 def answered(found: Any) -> Response:
     """JSON. NaN and infinity, should any get here, leave as null."""
     return Response(orjson.dumps(found), media_type=JSON)
-
-
-async def parsed(body: bytes, read: Callable[[], T]) -> T:
-    """``read()``, in a thread where the body is large, so that others are answered meanwhile."""
-    return read() if len(body) <= INLINE_BYTES else await asyncio.to_thread(read)
 
 
 def opened(service: Service, request: Request, plant: str, role: Role) -> Model:
@@ -224,9 +219,8 @@ def _open_pages(service: Service, open_metrics: bool) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
-        if not open_metrics:
-            identify(request, service.keys, service.metrics)
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+        sees = None if open_metrics else identify(request, service.keys, service.metrics).sees
+        return Response(service.metrics.text(sees), media_type=CONTENT_TYPE)
 
     @router.get("/openapi.json")
     async def openapi(request: Request) -> Response:
@@ -236,8 +230,8 @@ def _open_pages(service: Service, open_metrics: bool) -> APIRouter:
 
 
 def _time(text: str, model: Model) -> int:
-    number = text.replace(".", "", 1).isdigit()
-    return parse_time(float(text) if number else text, model.plant, "as_of", 2**62)
+    number = text.isascii() and text.replace(".", "", 1).isdigit()  # "²" is a digit too, and no number
+    return parse_time(float(text) if number else text, model.plant, "as_of", LAST_US)
 
 
 def _describe(app: FastAPI) -> None:

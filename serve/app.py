@@ -25,7 +25,7 @@ from cluster.report import Progress, Report
 from cluster.running import forget, port_is_free, record
 from cluster.session import ray_session
 from models.errors import MillwrightError
-from serve.checks import bindable, check_address, is_loopback, servable_plants
+from serve.checks import alone, bindable, check_address, is_loopback, servable_plants
 from serve.haproxy import launched
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def run(home: Home, *, progress: Progress, port: int | None = None, host: str | 
     plants = servable_plants(home, progress)
     check_address(home)
     url = f"http://{_written(settings.host)}:{settings.port}"
-    with launched(home.run), _Ending(settings.host, settings.port):
+    with alone(home), launched(home.run), _Ending(settings.host, settings.port):
         progress.step("Starting Ray")
         with ray_session(home, serve=True):
             _serve(home, url, plants, progress)
@@ -134,7 +134,7 @@ def _serve(home: Home, url: str, plants: list[dict[str, str]], progress: Progres
                 do="Look there for the reason",
             ) from error  # fmt: skip
         _wait_until_ready(settings.host, settings.port)
-        progress.note(f"Serving {', '.join(plant['name'] for plant in plants)} at {url}")
+        progress.step(f"Serving {', '.join(plant['name'] for plant in plants)} at {url}")
         with closing(open_keys(home)) as keys:
             if not keys.active():
                 progress.note("No key opens it yet: `millwright keys add NAME --role read --role write`")

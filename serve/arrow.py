@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import InputError
-from serve.schemas import TooLargeError, Windows, checked_machine
+from serve.schemas import LAST_US, TooLargeError, Windows, checked_machine
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 _HEADER, _COMPRESSION = 2, 3  # fields of Message and RecordBatch in Arrow's Message.fbs
@@ -27,10 +27,15 @@ def parse_arrow(body: bytes, *, channels: Sequence[str], length: int, max_window
         _refuse_compression(body)
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, struct.error, IndexError) as error:
+        for kind in table.schema.types:  # a text that is no UTF-8 says so only when it is read
+            _ = table.column_names, str(kind), getattr(kind, "tz", None)
+    except (pa.ArrowException, OSError, struct.error, IndexError, UnicodeDecodeError) as error:
         raise InputError("Not Arrow", expected="an Arrow IPC stream", found=str(error)[:120], where="body") from error
     if "values" not in table.column_names:
         raise InputError("No windows", expected="a column `values`", found=", ".join(table.column_names), where="body")
+    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})[:20]
+    if twice:
+        raise InputError("Columns twice", expected="different names", found=", ".join(twice), where="body")
     num = table.num_rows
     if not 0 < num <= max_windows:
         kind = TooLargeError if num else InputError
@@ -41,7 +46,7 @@ def parse_arrow(body: bytes, *, channels: Sequence[str], length: int, max_window
             "Wrong values", expected=f"{length} x {len(channels)} numbers a window",
             found=f"{values.size} in {num} windows", where="values",
         )  # fmt: skip
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out = np.array(values, np.float32).reshape(num, length, len(channels))
     out[np.isinf(out)] = np.nan
     return Windows(out, _machines(table), _times(table))
@@ -61,7 +66,10 @@ def _flat(column: pa.Array) -> np.ndarray:
 def _machines(table: pa.Table) -> list[str]:
     if "machine" not in table.column_names:
         return [""] * table.num_rows
-    names = table["machine"].cast(pa.string()).to_pylist()
+    kind = table.schema.field("machine").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise InputError("Wrong machine", expected="texts", found=str(kind)[:80], where="machine")
+    names = table["machine"].to_pylist()
     return ["" if n is None else checked_machine(n, f"machine[{i}]") for i, n in enumerate(names)]
 
 
@@ -72,8 +80,8 @@ def _times(table: pa.Table) -> list[int | None]:
     if not pa.types.is_timestamp(column.type) or column.type.tz is None:
         raise InputError("Wrong time", expected="timestamps with a zone", found=str(column.type), where="as_of")
     found: list[int | None] = pc.cast(column, pa.timestamp("us", "UTC"), safe=False).cast(pa.int64()).to_pylist()
-    if any(at is not None and not 0 <= at <= 2**62 for at in found):
-        raise InputError("Time out of range", expected="a time from 1970 on", found="an earlier one", where="as_of")
+    if any(at is not None and not 0 <= at <= LAST_US for at in found):
+        raise InputError("Time out of range", expected="a time from 1970 to 9000", found="another", where="as_of")
     return found
 
 

@@ -7,14 +7,19 @@ ever unpacked, so a small body stays small.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from serve.problems import MediaTypeError, SlowError
 from serve.schemas import TooLargeError
 
 BODY_TIMEOUT_S = 20.0
+INLINE_BYTES = 256 * 1024  # 5 ms to parse
 JSON = "application/json"
+T = TypeVar("T")
 
 
 def media_type(request: Request) -> str:
@@ -37,6 +42,13 @@ async def read_body(request: Request, *, accepts: tuple[str, ...] = (JSON,), max
             return await _collect(request, max_bytes)
     except TimeoutError as error:
         raise SlowError("The body came too slowly", expected=f"all of it in {BODY_TIMEOUT_S:g} s") from error
+    except ClientDisconnect as error:  # nobody reads the answer; it is no fault of the service either
+        raise SlowError("The body did not come", expected="all of it", found="a closed connection") from error
+
+
+async def parsed(body: bytes, read: Callable[[], T]) -> T:
+    """``read()``, in a thread where the body is large, so that others are answered meanwhile."""
+    return read() if len(body) <= INLINE_BYTES else await asyncio.to_thread(read)
 
 
 async def _collect(request: Request, max_bytes: int) -> bytes:

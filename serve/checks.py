@@ -5,18 +5,23 @@ The one idea: each of these is the user's to mend, so each is one sentence and e
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
-from contextlib import closing
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cluster.home import Home
 from cluster.keys import open_keys
 from cluster.registry import champion
 from cluster.report import Progress
-from cluster.running import alive, port_is_free
+from cluster.running import alive, port_is_free, reap
 from models.bundle import load_bundle
 from models.errors import InputError, MillwrightError
 
+_RELEASE_S = 8.0
 _ANY = ("0.0.0.0", "::", "*", "")
 
 
@@ -54,11 +59,34 @@ def check_address(home: Home) -> None:
         )  # fmt: skip
     if not is_loopback(settings.host):
         _check_access(home)
-    if not port_is_free(bindable(settings.host), settings.port):
+    # What a killed service left behind still holds its port for seconds.
+    until = time.monotonic() + (_RELEASE_S if reap(home) else 0.0)
+    while not (free := port_is_free(bindable(settings.host), settings.port)) and time.monotonic() < until:
+        time.sleep(0.05)
+    if not free:
         raise InputError(
             "The port is in use", expected=f"a free port on {settings.host}", found=settings.port,
             do="Choose another with --port, or end what listens there",
         )  # fmt: skip
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """Inside, no other process serves this home, even one that starts at the same moment. Raises InputError."""
+    home.run.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home.run / "serve.lock", os.O_RDWR | os.O_CREAT, 0o600)  # let go when the process ends, however
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise InputError(
+            "This home is being served already", found="a service that starts or ends", where=home.path,
+            do="Wait a moment, or run `millwright stop` first",
+        ) from error  # fmt: skip
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _check_access(home: Home) -> None:

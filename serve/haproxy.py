@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -26,6 +27,8 @@ _DRAINING, DRAINING_S = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2"
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 # `bind :PORT` and `bind *:PORT` of the frontends `prometheus` and `stats`; the service's own is left as it is.
 _OPEN = re.compile(r"(^(?:frontend prometheus|listen stats)\n\s*bind )(?:\*)?:(\d+)", re.MULTILINE)
+_ADMIN = re.compile(r"^(\s*stats socket \S+ mode )\d+( level admin)", re.MULTILINE)
+_HEAD_TIMEOUT = "    timeout http-request 20s"
 # Ray answers 500 in plain text where no replica can be reached; for clients that is 503: try again.
 _UNREACHABLE = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
@@ -74,14 +77,19 @@ def launcher(folder: Path, binary: str) -> Path:
     """Write the executable that Ray starts in HAProxy's place."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "haproxy-launcher"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{Path(__file__).resolve()}" "{binary}" "$@"\n', "utf-8")
+    command = shlex.join([sys.executable, "-IS", str(Path(__file__).resolve()), binary])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n', "utf-8")
     path.chmod(0o700)
     return path
 
 
 def mended(text: str) -> str:
-    """A configuration in which nothing but the service itself may listen beyond loopback."""
-    return _OPEN.sub(r"\g<1>127.0.0.1:\2", text)
+    """A configuration that listens on loopback but for the service itself, obeys its owner alone, and waits for no one.
+
+    Ray lets every user of the machine command HAProxy, and a client take an hour to send a request's head.
+    """
+    text = _ADMIN.sub(r"\g<1>600\2", _OPEN.sub(r"\g<1>127.0.0.1:\2", text))
+    return text if _HEAD_TIMEOUT in text else text.replace("\ndefaults\n", f"\ndefaults\n{_HEAD_TIMEOUT}\n", 1)
 
 
 def main(binary: str, arguments: list[str]) -> None:

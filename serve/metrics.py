@@ -5,7 +5,7 @@ The one idea: a registry belongs to one service, so that two in one process (tes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,6 +13,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric as Family
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -42,6 +43,19 @@ TABLE: dict[str, Metric] = {
     "model_loads": Metric("counter", "Champions loaded, by result; a failure keeps the last good one.", ("result",)),
     "refused": Metric("counter", "Requests refused for their key.", ("reason",)),
 }
+
+
+class _Seen(CollectorRegistry):
+    """A registry as the holder of a key may see it."""
+
+    def __init__(self, whole: CollectorRegistry, sees: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._whole, self._sees = whole, sees
+
+    def collect(self) -> Iterator[Family]:
+        for family in self._whole.collect():
+            family.samples = [s for s in family.samples if "plant" not in s.labels or self._sees(s.labels["plant"])]
+            yield family
 
 
 class Metrics:
@@ -85,9 +99,9 @@ class Metrics:
         finally:
             self.observe("stage_seconds", perf_counter() - began, stage=stage)
 
-    def text(self) -> bytes:
-        """Everything, in Prometheus's text format."""
-        return generate_latest(self._registry)
+    def text(self, sees: Callable[[str], bool] | None = None) -> bytes:
+        """Everything, in Prometheus's text format; with ``sees``, without the plants that it does not see."""
+        return generate_latest(self._registry if sees is None else _Seen(self._registry, sees))
 
     def _labelled(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
         metric = self._found[name]

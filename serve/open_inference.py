@@ -19,7 +19,7 @@ from models.errors import InputError
 from models.windows import Float
 from serve import documents as doc
 from serve.auth import BEARER, HEADER
-from serve.bodies import JSON, read_body
+from serve.bodies import JSON, parsed, read_body
 from serve.problems import MediaTypeError, problem, request_id
 from serve.schemas import TooLargeError, matrix, parse_json
 from serve.scorer import Model
@@ -84,10 +84,14 @@ def _models(made: APIRouter, service: Service, opened: Open) -> None:
         model = opened(service, request, plant, "read")
         if "inference-header-content-length" in request.headers:
             raise MediaTypeError("Binary tensors are not read here yet", expected="JSON tensors", found="a binary one")
-        with service.metrics.stage("parse"):
-            body = await read_body(request, max_bytes=max_bytes)
+        body = await read_body(request, max_bytes=max_bytes)
+
+        def read() -> tuple[dict[str, Any], Float]:
             found = parse_json(body)
-            values = tensor(found, model, max_windows)
+            return found, tensor(found, model, max_windows)
+
+        with service.metrics.stage("parse"):
+            found, values = await parsed(body, read)
         return _json(_answer(found, model, await service.infer(model, values)))
 
 

@@ -21,6 +21,7 @@ from models.errors import InputError, MillwrightError
 
 log = logging.getLogger("millwright.serve")
 MEDIA_TYPE = "application/problem+json"
+_LONGEST = 2000  # a detail repeats names of the request, which may be as long as its body
 # Status -> the end of `type`, a name that programs may rely on.
 TYPES: dict[int, str] = {
     400: "bad-request", 401: "no-valid-key", 403: "missing-role", 404: "not-found", 405: "wrong-method",
@@ -52,7 +53,7 @@ def problem(status: int, detail: str, request_id: str, headers: Mapping[str, str
     title = HTTPStatus(status).phrase
     body = {
         "type": f"urn:millwright:problem:{TYPES.get(status, 'fault')}", "title": title, "status": status,
-        "detail": detail, "request_id": request_id,
+        "detail": detail if len(detail) <= _LONGEST else f"{detail[:_LONGEST]} ...", "request_id": request_id,
     }  # fmt: skip
     extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status == 503 else {}
     return Response(orjson.dumps(body), status, headers={**extra, **(headers or {})}, media_type=MEDIA_TYPE)

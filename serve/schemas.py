@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,15 @@ from serve.plant import Plant
 from serve.state import Rows
 
 MAX_ROWS = 50_000
+MAX_CELLS = 4_000_000  # as rows in memory: 0.2 GB
+MAX_MACHINES = 5_000  # a prediction each is 10 MB of answer
 MAX_MACHINE = 128
 _MILLISECONDS = 1e11  # epoch seconds beyond the year 5138
 _MOST_CYCLES = 1e9
+_MOST_UNKNOWN = 20
+_LONGEST_NAME = 80  # of what is repeated in answers
+LAST_US = 221_845_392_000_000_000  # 9000-01-01: a tick after it still has a date
+_NUMBER = frozenset((int, float, type(None)))
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,7 @@ def _delivery(rows: Sequence[Mapping[str, Any]], columns: _Columns, machine: str
     cells: list[tuple[int, int, float]] = []
     dropped = 0
     for i, row in enumerate(rows):
-        machines.append(
-            machine if machine is not None else checked_machine(row.get("machine"), f"readings[{i}].machine")
-        )
+        machines.append(machine or checked_machine(row.get("machine"), f"readings[{i}].machine"))
         times[i] = parse_time(row.get("time"), columns.plant, f"readings[{i}].time", latest_us)
         for name, value in row.items():
             if name == "time" or (name == "machine" and machine is None):
@@ -129,12 +134,15 @@ def _delivery(rows: Sequence[Mapping[str, Any]], columns: _Columns, machine: str
     if not columns.sensors:
         raise InputError(
             "No known sensor", expected=f"one of {', '.join(sorted(columns.plant.columns)[:20])}",
-            found=", ".join(columns.unknown[:20]) or "no values", where="readings",
+            found=", ".join(columns.unknown[:_MOST_UNKNOWN]) or "no values", where="readings",
         )  # fmt: skip
+    if (num := len(set(machines))) > MAX_MACHINES:
+        raise TooLargeError("Too many machines", expected=f"at most {MAX_MACHINES} a request", found=num)
     values = np.full((len(rows), len(columns.sensors)), np.nan, np.float32)
     for i, column, canonical in cells:
         values[i, column] = canonical
-    return Delivery(Rows(machines, times, tuple(columns.sensors), values), tuple(columns.unknown), dropped)
+    unknown = tuple(name[:_LONGEST_NAME] for name in columns.unknown[:_MOST_UNKNOWN])
+    return Delivery(Rows(machines, times, tuple(columns.sensors), values), unknown, dropped)
 
 
 def parse_time(value: Any, plant: Plant, where: str, latest_us: int) -> int:
@@ -158,9 +166,7 @@ def parse_windows(body: bytes, plant: Plant, *, channels: Sequence[str], length:
     found = _checked(parse_json(body), {"windows", "channels"})
     windows = found.get("windows")
     if not isinstance(windows, list) or not windows:
-        raise InputError(
-            "No windows", expected="`windows`, a list of at least one", found=_named(windows), where="body"
-        )
+        raise InputError("No windows", expected="`windows`, a list of some", found=_named(windows), where="body")
     if len(windows) > max_windows:
         raise TooLargeError("Too many windows", expected=f"at most {max_windows}", found=len(windows), where="windows")
     given = found.get("channels") or list(channels)
@@ -169,37 +175,31 @@ def parse_windows(body: bytes, plant: Plant, *, channels: Sequence[str], length:
     machines, as_of = [], []
     for i, window in enumerate(windows):
         if not isinstance(window, dict):
-            raise InputError(
-                "Wrong window", expected="an object with `values`", found=_named(window), where=f"windows[{i}]"
-            )
+            where = f"windows[{i}]"
+            raise InputError("Wrong window", expected="an object with `values`", found=_named(window), where=where)
         _checked(window, {"machine", "values", "as_of"}, f"windows[{i}]")
         values[i][:, order] = matrix(window.get("values"), (length, len(given)), f"windows[{i}].values")
         name = window.get("machine")
         machines.append("" if name is None else checked_machine(name, f"windows[{i}].machine"))
         at = window.get("as_of")
-        as_of.append(None if at is None else parse_time(at, plant, f"windows[{i}].as_of", 2**62))
+        as_of.append(None if at is None else parse_time(at, plant, f"windows[{i}].as_of", LAST_US))
     return Windows(values, machines, as_of, tuple(c for c in channels if c not in given))
 
 
 def matrix(found: Any, shape: tuple[int, ...], where: str) -> Float:
     """Nested lists of numbers and nulls as float32 of that shape; infinite counts as null."""
-    try:
-        values = np.array(found)
-        if values.dtype.kind == "O":
-            if any(type(v) not in (int, float, type(None)) for v in values.flat):
-                raise ValueError("something that is no number")
-            values = values.astype(np.float64)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            "Wrong values", expected=f"numbers {list(shape)}", found=str(error)[:80], where=where
-        ) from error
-    if values.dtype.kind not in "fiu" or values.shape != shape:
-        kind = "" if values.dtype.kind in "fiu" else " of something else"
-        raise InputError(
-            "Wrong values", expected=f"numbers {list(shape)}", found=f"{list(values.shape)}{kind}", where=where
-        )
+    # Before numpy sees them: one long text among numbers would make every cell of the array as long.
+    level: list[Any] = [found]
+    for size in shape:
+        for part in level:
+            if type(part) is not list or len(part) != size:
+                raise InputError("Wrong values", expected=f"numbers {list(shape)}", found=_sizes(found), where=where)
+        level = list(chain.from_iterable(level))
+    if not _NUMBER.issuperset(map(type, level)):
+        wrong = next(cell for cell in level if type(cell) not in _NUMBER)
+        raise InputError("Wrong values", expected=f"numbers {list(shape)}", found=_named(wrong), where=where)
     with np.errstate(over="ignore"):
-        out = values.astype(np.float32)
+        out = np.array(level, np.float64).astype(np.float32).reshape(shape)
     out[np.isinf(out)] = np.nan
     return out
 
@@ -226,10 +226,8 @@ def _channel_order(given: Any, channels: Sequence[str]) -> list[int]:
     if unknown:
         raise InputError(
             "Unknown channel",
-            expected=f"some of {', '.join(channels)}",
-            found=", ".join(unknown[:20]),
-            where="channels",
-        )
+            expected=f"some of {', '.join(channels)}", found=", ".join(unknown[:20]), where="channels",
+        )  # fmt: skip
     return [channels.index(name) for name in given]
 
 
@@ -251,6 +249,8 @@ def _transposed(found: Any) -> list[dict[str, Any]]:
         )  # fmt: skip
     if max(lengths) > MAX_ROWS:
         raise TooLargeError("Too many readings", expected=f"at most {MAX_ROWS} a request", found=max(lengths))
+    if (cells := len(found) * max(lengths)) > MAX_CELLS:
+        raise TooLargeError("Too many values", expected=f"at most {MAX_CELLS} a request", found=cells)
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
@@ -278,6 +278,15 @@ def _iso_us(text: str) -> int | None:
         return None
     delta = moment - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _sizes(found: Any) -> str:
+    """How long lists within lists are, by their first ones."""
+    sizes: list[int] = []
+    while type(found) is list and len(sizes) < 4:
+        sizes.append(len(found))
+        found = found[0] if found else None
+    return str(sizes)
 
 
 def _named(value: Any) -> str:

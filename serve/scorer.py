@@ -92,10 +92,11 @@ class Scorer:
             try:
                 if self._refresh_plant(name):
                     changed.append(name)
-            except (MillwrightError, OSError) as error:
+            except Exception as error:  # what is wrong with one plant must not reach the others
                 self._metrics.count("model_loads", result="failed")
                 if self._said.get(name) != str(error):
-                    log.error("plant %s: %s", name, error)
+                    known = isinstance(error, MillwrightError | OSError)
+                    log.error("plant %s: %s", name, error, exc_info=None if known else error)
                 self._said[name] = str(error)
             else:
                 self._said.pop(name, None)
@@ -146,6 +147,10 @@ class Scorer:
         if bundle.spec.plant != name:
             raise InputError(
                 "The bundle is another plant's", expected=name, found=bundle.spec.plant, where=pointer.path
+            )
+        if bundle.spec.version != pointer.version:
+            raise InputError(
+                "The bundle is another version", expected=pointer.version, found=bundle.spec.version, where=pointer.path
             )
         predictor = Predictor(bundle)
         warm(predictor)

@@ -235,7 +235,7 @@ def _lasting(model: Model) -> list[Cause]:
 
 
 def _delivered(delivery: Delivery) -> list[Cause]:
-    causes = [Cause(code="unknown_sensor", text=f"{name} is no sensor of the plant") for name in delivery.unknown[:20]]
+    causes = [Cause(code="unknown_sensor", text=f"{name} is no sensor of the plant") for name in delivery.unknown]
     if delivery.dropped:
         causes.append(Cause(code="impossible_value", text=f"{delivery.dropped} values that no sensor can read"))
     return causes

@@ -1,7 +1,8 @@
 """One plant judged: every candidate and reference on the same rows, all machines, known and unseen ones.
 
-The one idea: references are candidates without a model. «Always healthy» raises no alarm; the oracle's
-threshold is chosen on the test part itself, which makes it a ceiling, not a competitor.
+The one idea: references are candidates without a model. «Always healthy» raises no alarm; Kaplan-Meier gives
+every machine the plant's usual risk, hence an alarm that never ends, and shows what catching all failures costs
+who knows nothing; the oracle's threshold is chosen on the test part itself: a ceiling, not a competitor.
 """
 
 from __future__ import annotations
@@ -62,12 +63,17 @@ def judge_plant(data: PlantData, split: Split, bundles: dict[str, Bundle], truth
         judgement = judgement or found
     assert judgement is not None, "the first group is all machines"
     result = _plant_result(data, rows, spec, groups=groups, judgement=judgement, truth=truth)
+    result.num_not_judged = _not_judged(data, rows, split, judgement)
     return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth))
 
 
 def _references(rows: LaterRows, truth: Truth | None, spec: BundleSpec) -> dict[str, Forecast]:
     """What no model can be worse than, and what none can be better than."""
     found = {"always_healthy": Forecast(np.zeros(len(rows.time_us)), NEVER)}
+    if (usual := _usual(spec)) is not None:
+        everyone = np.repeat(usual, len(rows.time_us), axis=0)
+        known = risk(spec, everyone)
+        found["kaplan_meier"] = Forecast(known, float(known[0]), everyone)
     column = f"p{spec.config.hazard.horizons[spec.alarm_horizon]:g}h"
     if truth is not None and column in truth.oracle.column_names:
         names = np.array(rows.machines, object)[rows.ticks.machine]
@@ -111,9 +117,8 @@ def _group(
 
 
 def _figures(ticks: Ticks, one: Forecast, spec: BundleSpec, draws: int) -> CandidateFigures:
-    hazard = spec.config.hazard
+    hazard, usual = spec.config.hazard, _usual(spec)
     # Without a curve of the plant's own, the reference says what half a failure in all would give: nearly nothing.
-    usual = np.array([spec.usual.hazard], np.float32) if spec.usual.hazard else None
     reference = float(risk(spec, usual)[0]) if usual is not None else 0.0
     return candidate_figures(
         ticks, one, config=hazard, horizon=hazard.horizons[spec.alarm_horizon], reference_risk=reference,
@@ -121,12 +126,18 @@ def _figures(ticks: Ticks, one: Forecast, spec: BundleSpec, draws: int) -> Candi
     )  # fmt: skip
 
 
+def _usual(spec: BundleSpec) -> NDArray[np.float32] | None:
+    """The training part's hazard over all machines together, [1, K+1]."""
+    return np.array([spec.usual.hazard], np.float32) if spec.usual.hazard else None
+
+
 def _equal(ticks: Ticks, one: Forecast, best: CandidateFigures, spec: BundleSpec) -> int | None:
     """Failures that a candidate could catch with the champion's number of false alarms."""
     budget = best.alarms.false_per_month.value
     if not np.isfinite(budget):
         return None
-    return caught_within_budget(ticks, one.risk, AlarmRule.of(spec.config.hazard), false_per_month=budget)[0]
+    rule = AlarmRule.of(spec.config.hazard)
+    return caught_within_budget(ticks, one.risk, rule, false_per_month=budget, own=one.threshold)[0]
 
 
 def _renumbered(ticks: Ticks, machines: NDArray[np.bool_]) -> Ticks:
@@ -153,6 +164,15 @@ def _plant_result(
         alarms=_alarms(data, rows, judgement, truth=truth, max_lead=rule.max_lead),
         num_unlogged=None if hidden is None else len(hidden),
     )  # fmt: skip
+
+
+def _not_judged(data: PlantData, rows: LaterRows, split: Split, judgement: Judgement) -> int:
+    """Logged failures of the test part that no alarm could have announced in time: too near to its start, to the
+    end of observation, to another event, or without a reading before them."""
+    low, high = split.bounds_us["test"]
+    logged = sum(int(((log.failed_us > low) & (log.failed_us <= high)).sum())
+                 for machine, log in data.logs.items() if machine in data.series)  # fmt: skip
+    return logged - sum(low < rows.at_us(f.at, data) <= high for f in judgement.failures)
 
 
 def _failures(data: PlantData, rows: LaterRows, judgement: Judgement, truth: Truth | None) -> list[FailureResult]:
@@ -186,7 +206,7 @@ def _alarms(
 
 
 def _table(rows: LaterRows, said: dict[str, Forecast]) -> pa.Table:
-    """Every scored tick: machine, time, label and each candidate's risk."""
+    """Every scored tick: machine, time, label and each candidate's risk, exact, so that thresholds hold for it."""
     columns: dict[str, Any] = {
         "machine": np.array(rows.machines, object)[rows.ticks.machine],
         "time": pa.array(rows.time_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
@@ -194,4 +214,4 @@ def _table(rows: LaterRows, said: dict[str, Forecast]) -> pa.Table:
         "failed": rows.ticks.event,
         "unseen": rows.unseen[rows.ticks.machine],
     }
-    return pa.table(columns | {f"risk_{kind}": one.risk.astype(np.float32) for kind, one in said.items()})
+    return pa.table(columns | {f"risk_{kind}": one.risk for kind, one in said.items()})

@@ -15,7 +15,8 @@ from models.metrics import Estimate
 ENOUGH = 20  # failures in a plant under which no verdict is given (DESIGN, section 4)
 LABEL: dict[str, str] = {
     "network": "network", "trees": "gradient-boosted trees", "no_sensor": "no sensor (age and error log)",
-    "always_healthy": "always healthy", "oracle": "oracle (knows the truth)",
+    "always_healthy": "always healthy", "kaplan_meier": "always on alarm (Kaplan-Meier risk for all)",
+    "oracle": "oracle (knows the truth)",
 }  # fmt: skip
 
 BASELINE: dict[str, str] = {
@@ -130,6 +131,7 @@ class PlantResult(BaseModel):
     failures: list[FailureResult]
     alarms: list[AlarmResult]
     num_unlogged: int | None = None
+    num_not_judged: int = 0  # logged failures of the test part that no alarm could have announced in time
 
     @property
     def all(self) -> GroupResult:

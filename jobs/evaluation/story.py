@@ -1,7 +1,7 @@
 """One failure told for people: the sensors that gave it away and the risk, up to its end.
 
-The one idea: a caught failure whose lead is the middle one, not the best; where none was caught, the one
-with the highest risk, told as missed.
+The one idea: a caught failure whose lead is the middle one, not the best; where none was caught, the first
+of the record, told as missed.
 """
 
 from __future__ import annotations

@@ -143,9 +143,10 @@ def _read(file: _Readable, size: int) -> tuple[bytes, bool, bool]:
     """Up to ``size`` bytes, whether the file ended, and whether it is broken there (what came before counts)."""
     parts: list[bytes] = []
     left = size
+    read = getattr(file, "read1", file.read)  # hands out what an archive has before it tells its fault
     try:
         while left > 0:
-            part = file.read(min(left, STRIDE))
+            part = read(min(left, STRIDE))
             if not part:
                 return b"".join(parts), True, False
             parts.append(part)

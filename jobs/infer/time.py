@@ -60,7 +60,7 @@ def guess(cells: Sequence[str], *, typed: str | None = None) -> TimeGuess | None
     values = values[:: max(1, len(values) // 3000)]
     if not values:
         return None
-    enough = 0.9 * len(values)
+    enough = _most(len(values))
     matches = [ISO.fullmatch(value) for value in values]
     if sum(match is not None for match in matches) >= enough:
         offsets = sum(bool(match and match[1]) for match in matches)
@@ -74,15 +74,20 @@ def guess(cells: Sequence[str], *, typed: str | None = None) -> TimeGuess | None
     return None
 
 
+def _most(num_values: int) -> float:
+    """How many of a column's values must agree: a tenth may be wrong, in a short column also one."""
+    return min(0.9 * num_values, num_values - 1) if num_values > 3 else num_values
+
+
 def epoch(values: np.ndarray, *, timely: bool) -> TimeGuess | None:
     """Numbers as time since 1970, where their size says so and the name (``timely``) agrees."""
     finite = values[np.isfinite(values)]
     if not timely or not finite.size:
         return None
-    low, high = float(finite.min()), float(finite.max())
     for name, scale in _EPOCH.items():
-        if _FIRST * scale <= low and high <= _LAST * scale:
-            return TimeGuess(name, True, None, f"numbers of the size of {name}, such as {low:.0f}")
+        inside = finite[(finite >= _FIRST * scale) & (finite <= _LAST * scale)]
+        if inside.size >= _most(finite.size):
+            return TimeGuess(name, True, None, f"numbers of the size of {name}, such as {inside.min():.0f}")
     return None
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from cluster.storage import BOOKKEEPING
+from cluster.storage import BOOKKEEPING, EVENTS, MACHINES
 from jobs.infer.names import sensor_of
 from jobs.ingesting.plan import Known, PlannedFile
-from jobs.sources import reading
+from jobs.sources import logs, reading
 from jobs.sources.times import check_zone
 from jobs.sources.values import check_units
 from models.errors import InputError
 from models.source import SensorColumn, SourceDescription, Stream
 
+_NO_FIELD = {"event_id", "machine", "kind", "source_id", "inferred"}  # of the tables, not of any log
 _DO = "Correct the source description, or run `millwright connect` again"
 
 
@@ -21,8 +22,9 @@ def check(source: SourceDescription, files: list[PlannedFile], known: Known) -> 
     """Notes on what is odd but usable, and what is known with these files.
 
     Raises InputError naming stream, column, expected and found. A required column that no file of a
-    stream has is a fault of the description; one that some file lacks is a fault of that file, which
-    then goes to quarantine. A column that a stream's first file lacks and a later one has is a new sensor.
+    stream has ever had is a fault of the description; one that some file lacks is a fault of that file,
+    which then goes to quarantine. A column that a stream's first file lacks and a later one has is a new
+    sensor, as soon as it holds numbers.
     """
     notes: list[str] = []
     columns, added = dict(known.columns), dict(known.added)
@@ -35,15 +37,24 @@ def check(source: SourceDescription, files: list[PlannedFile], known: Known) -> 
         readable = {path: found for path, found in headers.items() if found is not None}
         if not readable:
             continue
-        notes += _check_columns(stream, root, readable, first=stream.name not in known.columns)
+        notes += _check_columns(stream, root, readable, before=_columns_before(stream, files, known))
+        need = set(reading.required(stream))
+        usable = {path: found for path, found in readable.items() if need <= set(found)}
+        baseline = columns.get(stream.name) or tuple(next(iter(usable.values()), ()))
         if stream.role == "readings" and stream.layout == "wide":
-            baseline = columns.get(stream.name) or tuple(next(iter(readable.values())))
-            new = _new_sensors(stream, root, readable, set(baseline) | set(reading.required(stream)))
+            new = _new_sensors(stream, root, usable, set(baseline) | need)
             added[stream.name] = added.get(stream.name, {}) | new
             notes += [f"{stream.name}: new sensor {s.sensor!r} from the column {raw!r}" for raw, s in new.items()]
-        seen = [c for found in readable.values() for c in found]
-        columns[stream.name] = tuple(dict.fromkeys([*columns.get(stream.name, ()), *seen]))
+            baseline = (*baseline, *new)
+        columns[stream.name] = tuple(dict.fromkeys(baseline))
     return notes, Known(known.delivered, columns, {name: found for name, found in added.items() if found})
+
+
+def _columns_before(stream: Stream, files: list[PlannedFile], known: Known) -> tuple[str, ...]:
+    """What earlier files of the stream had, if it was described as it is now; else nothing can be told from them."""
+    now = next(f.stream_digest for f in files if f.stream == stream.name)
+    same = any(name == stream.name and digest == now for (name, _), (_, digest) in known.delivered.items())
+    return known.columns.get(stream.name, ()) if same else ()
 
 
 def _new_sensors(
@@ -66,6 +77,12 @@ def _new_sensors(
 def _check_stream(stream: Stream) -> None:
     where = f"stream {stream.name!r} of the source description"
     check_units(stream)
+    known = {*MACHINES.names} if stream.role == "machines" else {*EVENTS.names, *logs.ALIASES}
+    if stream.role != "readings" and (odd := sorted(set(stream.fields) - known)):
+        raise InputError(
+            f"Unknown field {odd[0]!r}", expected=f"one of {', '.join(sorted(known - _NO_FIELD))}",
+            found=repr(odd[0]), where=where, do=_DO,
+        )  # fmt: skip
     try:
         codecs.lookup(stream.csv.encoding)
     except LookupError as error:
@@ -90,7 +107,7 @@ def _check_stream(stream: Stream) -> None:
         raise InputError("A log without a start time", expected="`time`", found="none", where=where, do=_DO)
 
 
-def _check_columns(stream: Stream, root: Path, readable: dict[str, list[str]], *, first: bool) -> list[str]:
+def _check_columns(stream: Stream, root: Path, readable: dict[str, list[str]], *, before: tuple[str, ...]) -> list[str]:
     present = {column for columns in readable.values() for column in columns}
     sample, columns = next(iter(readable.items()))
     described = list(stream.sensors) if stream.role == "readings" and stream.layout == "wide" else []
@@ -98,7 +115,9 @@ def _check_columns(stream: Stream, root: Path, readable: dict[str, list[str]], *
     for column in [*reading.required(stream), *described]:
         if column in present:
             continue
-        if not first and column in described:
+        if column in before and column not in described:
+            return []  # each of these files goes to quarantine, which says why
+        if before and column in described:
             notes.append(f"{stream.name}: no new file has the column {column!r}")
             continue
         raise InputError(

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.storage import EVENTS, MACHINES
-from jobs.ingesting.parse import DEFAULT_TYPE, slug
+from jobs.ingesting.parse import DEFAULT_TYPE, UNUSABLE, slug
 from jobs.sources import logs, reading
 from models.source import SourceDescription, Stream
 
@@ -53,7 +53,7 @@ def _rows(stream: Stream, path: Path, root: Path, plant: str) -> list[dict[str, 
     try:
         for chunk in reading.chunks(path, stream):
             found += logs.canonical(chunk, stream, path.relative_to(root).as_posix(), plant)[0].to_pylist()
-    except OSError:  # the same file goes to quarantine when it is ingested
+    except (OSError, *UNUSABLE):  # the same file goes to quarantine when it is ingested
         return []
     return found
 

@@ -26,6 +26,7 @@ from models.errors import MillwrightError
 from models.source import SensorColumn, Stream
 
 FLUSH_ROWS = 500_000  # rows held before they are written
+UNUSABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)  # columns of types that say nothing
 DEFAULT_TYPE = "machine"
 
 
@@ -87,18 +88,22 @@ def parse(unit: Unit) -> Parsed:
     found = Parsed(plant=unit.plant, order=unit.order, stream=unit.stream.name, path=unit.path)
     wrong: list[Wrong] = []
     is_readings = unit.stream.role == "readings"
+    now_us = round(unit.created_at.timestamp() * 1e6)
     writer = _Writer(unit, found)
     log_tables: list[pa.Table] = []
-    for chunk in _chunks(unit):
-        if is_readings:
-            rows = readings.canonical(chunk, unit.stream, unit.path)
-            writer.add(rows.table)
-            found.new_sensors |= rows.new_sensors
-            wrong, found.rows = wrong + rows.wrong, found.rows + rows.num_rows
-        else:
-            table, errors, num_rows = logs.canonical(chunk, unit.stream, unit.path, unit.plant)
-            log_tables.append(table)
-            wrong, found.rows = wrong + errors, found.rows + num_rows
+    try:
+        for chunk in _chunks(unit):
+            if is_readings:
+                rows = readings.canonical(chunk, unit.stream, unit.path, now_us=now_us)
+                writer.add(rows.table)
+                found.new_sensors |= rows.new_sensors
+                wrong, found.rows = wrong + rows.wrong, found.rows + rows.num_rows
+            else:
+                table, errors, num_rows = logs.canonical(chunk, unit.stream, unit.path, unit.plant)
+                log_tables.append(table)
+                wrong, found.rows = wrong + errors, found.rows + num_rows
+    except UNUSABLE as error:  # no file, however strange, may stop the others
+        wrong.append(Wrong(Reason.UNREADABLE, detail=str(error)[:300], scope="file"))
     _check_unchanged(unit)
     writer.flush()
     if any(table.num_rows for table in log_tables):

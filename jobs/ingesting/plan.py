@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.commit import is_committed
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.report import code_version
-from models.errors import InputError
+from models.errors import InputError, MillwrightError
 from models.source import SensorColumn, SourceDescription, Stream
 
 
@@ -91,11 +91,24 @@ def save(home: Home, plan: Plan) -> Plan:
 
 def plans(home: Home, plant: str) -> list[Plan]:
     """Every plan of the plant, in delivery order."""
-    return [Plan.model_validate_json(p.read_bytes()) for p in sorted((home.plans / plant).glob("[0-9]*.json"))]
+    return [_read(path) for path in sorted((home.plans / plant).glob("[0-9]*.json"))]
 
 
-def resume(home: Home, plant: str) -> Plan | None:
-    """The plan that a killed run left open, less the files that changed since; None where there is none."""
+def _read(path: Path) -> Plan:
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise MillwrightError(
+            "Unreadable plan of a batch", expected="the file as ingest wrote it", found=error.errors()[0]["msg"],
+            where=path, do="Put it back from a backup: it says which files history holds",
+        ) from error  # fmt: skip
+
+
+def resume(home: Home, plant: str, source: SourceDescription) -> Plan | None:
+    """The plan that a killed run left open, less the files that changed since; None where there is none.
+
+    A plan that no table has yet is given up where files or description changed: a corrected one must win.
+    """
     left = [plan for plan in plans(home, plant) if not plan.done]
     if not left:
         return None
@@ -103,11 +116,13 @@ def resume(home: Home, plant: str) -> Plan | None:
     root = Path(plan.source.root)
     found = _digests(root / file.path for file in plan.files)
     changed = {f.path for f in plan.files if found.get(root / f.path) != f.digest}
-    if not changed:
+    if not changed and plan.source_digest == digest_of(source):
         return plan.model_copy(update={"resumed": True})
     if not _has_begun(home, plan):
         plan_path(home, plant, plan.batch).unlink()
         return None
+    if not changed:
+        return plan.model_copy(update={"resumed": True})
     kept = tuple(file for file in plan.files if file.path not in changed)
     return save(home, plan.model_copy(update={"files": kept, "dropped": tuple(sorted(changed)), "resumed": True}))
 
@@ -154,6 +169,21 @@ def new_files(source: SourceDescription, known: Known) -> list[PlannedFile]:
     return sorted(found, key=lambda f: (f.path, f.stream))
 
 
+def strangers(source: SourceDescription, since_ns: int) -> list[str]:
+    """Files that have come after ``since_ns`` and that no stream names: nobody would ever read them."""
+    root = Path(source.root)
+    named = {path for stream in source.streams for path in root.glob(stream.files)}
+    others = (p for p in root.rglob("*") if p not in named and _counts(p, root))
+    return sorted(p.relative_to(root).as_posix() for p in others if p.stat().st_ctime_ns > since_ns)
+
+
+def barren(source: SourceDescription) -> list[str]:
+    """Streams that no file is there for."""
+    root = Path(source.root)
+    streams = (s for s in source.streams if s.role != "ignored")
+    return [f"{s.name} ({s.files})" for s in streams if not any(_counts(path, root) for path in root.glob(s.files))]
+
+
 def new_plan(
     home: Home,
     source: SourceDescription,
@@ -188,7 +218,9 @@ def _has_begun(home: Home, plan: Plan) -> bool:
 
 
 def _counts(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    """A plain file, not hidden, and inside the plant's folder: a link out of it is another plant's business."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.is_file() and not hidden and path.resolve().is_relative_to(root.resolve())
 
 
 def _digests(paths: Iterable[Path]) -> dict[Path, str]:

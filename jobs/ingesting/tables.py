@@ -138,7 +138,8 @@ def commit_machines(home: Home, batch: Batch) -> int:
             batch=plan.batch,
         )  # fmt: skip
         num_listed = sum(found.num_rows for found in listed)
-        changed = [row for row in updated.to_pylist() if row["source_id"] == plan.batch and not row["inferred"]]
+        names = {machine for found in listed for machine in found["machine"].to_pylist()}
+        changed = [r for r in updated.to_pylist() if r["source_id"] == plan.batch and r["machine"] in names]
         written = None if updated.equals(existing) else write_part(path, updated, stem=f"part-{plan.batch}")
         superseded = max(0, int(num_listed) - len(changed))
         if _commit_whole(table, path, written, plan, superseded):

@@ -18,6 +18,8 @@ GLOSSARY = [
      "again each time that horizon passes."),
     ("caught at equal false alarms", "How many this candidate could catch if its threshold were set to raise no more "
      "false alarms than the champion; it may choose on the test part, so it flatters everyone but the champion."),
+    ("always on alarm", "What an alarm on every machine at all times comes to. A candidate that catches as many at as "
+     "many false alarms has told nobody anything."),
     ("AUC", "How often a machine about to fail is ranked above one that is not: 0.5 is chance, 1 is perfect."),
     ("Brier skill", "How much of the error of always giving the plant's average risk is saved: 0 is none, 1 is all."),
     ("in 80 % interval", "How often the remaining life fell between p10 and p90; 80 % is right."),
@@ -85,11 +87,17 @@ def _plant(plant: PlantResult, story: dict[str, Any]) -> dict[str, Any]:
     champion, failures = plant.all.champion, plant.failures
     shown = {f.machine for f in failures} | {a.machine for a in plant.alarms if a.outcome == "false"}
     more = [f"{len(shown) - MOST_ROWS} more machines are not drawn."] if len(shown) > MOST_ROWS else []
+    more.append(f"Scored every {plant.scored_every:g} {plant.life_unit}.")
     if plant.num_unlogged:
         after = sum(bool(a.unlogged) for a in plant.alarms if a.outcome == "false")
         more.append(
             f"Failures that happened and that nobody logged: {plant.num_unlogged}; "
             f"false alarms that came before one: {after} of {champion.false_alarms}."
+        )
+    if plant.num_not_judged:
+        more.append(
+            f"Failures of the log that are not counted: {plant.num_not_judged}; they came too near to the start or the "
+            f"end of the record, or to another event, for an alarm to be judged."
         )
     strip_alt = f"Timeline of {len(failures)} failures of {plant.name}: {champion.caught} caught, " \
                 f"{len(failures) - champion.caught} missed, {champion.false_alarms} false alarms."  # fmt: skip

@@ -29,6 +29,7 @@ STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "millwright", "font.family": "sans-serif", "font.size": 9,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "text.color": INK, "axes.linewidth": 0.8, "path.simplify": True,
+    "text.parse_math": False,  # a sensor may be called `$x$`
 }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def table_rows(plant: PlantResult) -> list[dict[str, Any]]:
     return [
         {
             "name": LABEL.get(c.kind, c.kind), "champion": c.champion,
-            "reference": c.kind in ("always_healthy", "oracle"),
+            "reference": c.kind in ("always_healthy", "kaplan_meier", "oracle"),
             "cells": [
                 _caught(c), "-" if c.caught_at_equal_false_alarms is None else str(c.caught_at_equal_false_alarms),
                 cell(c.false_alarms_per_machine_month), cell(c.lead_median, digits=0, unit=unit), cell(c.auc),

@@ -1,8 +1,8 @@
 """Raw rows of logs and equipment lists -> rows of the `events` and `machines` tables.
 
 The one idea: an event's identity is what stays when a log is exported again: plant, machine, kind and
-the work order, or the start and code where there is none. Its hash is the ``event_id``, so that the same
-event delivered twice, corrected or with more columns filled, is one row.
+the work order, or the start and code (else the failure mode) where there is none. Its hash is the
+``event_id``, so that the same event delivered twice, corrected or with more columns filled, is one row.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from jobs.sources.values import machine_of_file, to_float, to_text
 from models.source import EVENT_KIND, Stream, TimeFormat
 
 Mask = npt.NDArray[np.bool_]
-_ALIASES = {"work_order": "external_id", "time": "started_at", "state": "code"}
+ALIASES = {"work_order": "external_id", "time": "started_at", "state": "code"}
 _TIMES = ("started_at", "ended_at", "recorded_at", "valid_from", "valid_to")
 _NUMBERS = ("downtime_h", "cost")
 
 
 def fields_of(stream: Stream) -> dict[str, str]:
     """Table column -> raw column, under the table's own names."""
-    found = {_ALIASES.get(name, name): raw for name, raw in stream.fields.items()}
+    found = {ALIASES.get(name, name): raw for name, raw in stream.fields.items()}
     if stream.time and stream.role != "machines":
         found.setdefault("started_at", stream.time.column)
     return found
@@ -78,6 +78,8 @@ def canonical(chunk: Chunk, stream: Stream, path: str, plant: str) -> tuple[pa.T
 def event_id(plant: str, event: Mapping[str, object]) -> str:
     """The hash of an event's identity."""
     own = ("external_id",) if event.get("external_id") else ("started_at", "code")
+    if not any(event.get(name) for name in ("external_id", "component", "code")):
+        own = (*own, "failure_mode")  # nothing else tells two failures of one moment apart
     parts = [plant, *(str(event.get(name) or "") for name in ("machine", "kind", "component", *own))]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
@@ -117,7 +119,7 @@ def _columns(
 
 
 def _raw_name(name: str, stream: Stream) -> str:
-    return next((alias for alias, own in _ALIASES.items() if own == name and alias in stream.fields), name)
+    return next((alias for alias, own in ALIASES.items() if own == name and alias in stream.fields), name)
 
 
 def _mapped(text: pa.Array, values: Mapping[str, str]) -> pa.Array:

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     JSON = "bad_json"
     MACHINE = "no_machine"
     TIME = "bad_time"
+    FUTURE = "future_time"
     TAG = "unknown_tag"
     QUALITY = "bad_quality"
     NO_VALUE = "no_value"

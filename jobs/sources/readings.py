@@ -21,12 +21,13 @@ import pyarrow.compute as pc
 
 from jobs.infer.names import sensor_of
 from jobs.sources.raw import Chunk, Reason, Wanted, Wrong
-from jobs.sources.times import to_us
+from jobs.sources.times import EARLIEST_US, FIRST_READING_US, LATEST_US, to_us
 from jobs.sources.values import machine_of_file, split_tags, to_float, to_text
 from models.quality import Scale, scale_of
 from models.source import SensorColumn, Stream
 
 Mask = npt.NDArray[np.bool_]
+DAY_US = 86_400_000_000  # no zone that is named wrongly moves a time further
 
 
 @dataclass
@@ -67,14 +68,14 @@ def required(stream: Stream) -> list[str]:
     return [column for column in columns if column]
 
 
-def canonical(chunk: Chunk, stream: Stream, path: str) -> Readings:
-    """``path`` is the file's, below the source's root."""
+def canonical(chunk: Chunk, stream: Stream, path: str, *, now_us: int | None = None) -> Readings:
+    """``path`` is the file's, below the source's root; readings of more than a day after ``now_us`` are wrong."""
     raw = chunk.table
     num_rows = raw.num_rows + sum(entry.scope == "row" for entry in chunk.wrong)
     if raw.num_rows == 0:
         return Readings(pa.table({}), list(chunk.wrong), num_rows)
     read = _wide if stream.layout == "wide" else _long
-    found = read(chunk, stream, path)
+    found = read(chunk, stream, path, _Bounds.of(stream, now_us))
     return Readings(found.table, list(chunk.wrong) + found.wrong, num_rows, found.new_sensors)
 
 
@@ -100,10 +101,24 @@ class _Judge:
             self.wrong.append(Wrong(reason, line, text, said, scope))  # type: ignore[arg-type]
 
 
-def _wide(chunk: Chunk, stream: Stream, path: str) -> Readings:
+@dataclass(frozen=True)
+class _Bounds:
+    """Times that a reading can have: a clock without a battery says 1970, one that is set wrong the next century."""
+
+    first_us: int
+    last_us: int
+
+    @classmethod
+    def of(cls, stream: Stream, now_us: int | None) -> _Bounds:
+        if stream.time is None or stream.time.format == "counter":
+            return cls(EARLIEST_US, LATEST_US)
+        return cls(FIRST_READING_US, LATEST_US if now_us is None else now_us + DAY_US)
+
+
+def _wide(chunk: Chunk, stream: Stream, path: str, bounds: _Bounds) -> Readings:
     raw, judge = chunk.table, _Judge(chunk)
     machine = _machine(chunk, stream, path, judge)
-    time = _time(chunk, stream, judge, series=lambda: _codes(machine))
+    time = _time(chunk, stream, judge, bounds, series=lambda: _codes(machine))
     cells: dict[str, npt.NDArray[np.float32]] = {}
     wrong_cells: list[tuple[str, Reason, Mask]] = []
     for column, described in stream.sensors.items():
@@ -132,7 +147,7 @@ def _judge_cells(
         judge.cells(mask & some_good, reason, column)
 
 
-def _long(chunk: Chunk, stream: Stream, path: str) -> Readings:
+def _long(chunk: Chunk, stream: Stream, path: str, bounds: _Bounds) -> Readings:
     raw, judge = chunk.table, _Judge(chunk)
     tags = to_text(raw[stream.tag_column or "tag"]).dictionary_encode()
     names: list[str] = tags.dictionary.to_pylist()
@@ -150,7 +165,7 @@ def _long(chunk: Chunk, stream: Stream, path: str) -> Readings:
         quality = to_text(raw[stream.quality_column])
         good = np.asarray(pc.is_in(quality, pa.array(stream.quality_good, pa.string())))
         judge.rows(~good, Reason.QUALITY, lambda row: str(quality[row]))
-    time = _time(chunk, stream, judge, series=lambda: _codes(machine) * (len(names) + 1) + codes)
+    time = _time(chunk, stream, judge, bounds, series=lambda: _codes(machine) * (len(names) + 1) + codes)
     values, no_number = to_float(raw[stream.value_column or "value"], stream.csv.decimal)
     judge.rows(no_number, Reason.NUMBER, "the value is no number")
     judge.rows(np.isnan(values), Reason.NO_VALUE, "no value")
@@ -198,14 +213,18 @@ def _machine(chunk: Chunk, stream: Stream, path: str, judge: _Judge) -> pa.Array
 
 
 def _time(
-    chunk: Chunk, stream: Stream, judge: _Judge, *, series: Callable[[], npt.NDArray[np.int64]]
+    chunk: Chunk, stream: Stream, judge: _Judge, bounds: _Bounds, *, series: Callable[[], npt.NDArray[np.int64]]
 ) -> npt.NDArray[np.int64]:
     assert stream.time is not None  # the plan refuses a readings stream without it
     column = chunk.table[stream.time.column]
     needs = stream.time.zone not in ("UTC", "Etc/UTC", "GMT") and column.type != pa.timestamp("us", "UTC")
     found = to_us(column, stream.time, series=series() if needs else None)
-    judge.rows(np.asarray(found.is_null()), Reason.TIME, _shown(chunk, stream.time.column))
-    return np.asarray(pc.fill_null(found, 0))
+    shown = _shown(chunk, stream.time.column)
+    judge.rows(np.asarray(found.is_null()), Reason.TIME, shown)
+    moments = np.asarray(pc.fill_null(found, 0))
+    judge.rows(moments < bounds.first_us, Reason.TIME, lambda row: f"{shown(row)}, before any reading")
+    judge.rows(moments > bounds.last_us, Reason.FUTURE, shown)
+    return moments
 
 
 def _scaled(column: pa.ChunkedArray, scale: Scale, decimal: str) -> tuple[npt.NDArray[np.float32], Mask, Mask]:
@@ -214,8 +233,7 @@ def _scaled(column: pa.ChunkedArray, scale: Scale, decimal: str) -> tuple[npt.ND
     if scale.factor != 1.0 or scale.offset != 0.0:
         values = values * scale.factor + scale.offset
     out = (values < scale.low) | (values > scale.high)
-    found = values.astype(np.float32)
-    found[out] = np.nan
+    found = (np.where(out, np.nan, values) if out.any() else values).astype(np.float32)
     return found, no_number, out
 
 

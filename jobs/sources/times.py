@@ -17,12 +17,14 @@ from models.errors import InputError
 from models.source import TimeFormat
 
 EARLIEST_US = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+FIRST_READING_US = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000  # as `connect` takes epochs
 LATEST_US = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 UNIT_US = {"epoch_s": 1e6, "epoch_ms": 1e3, "epoch_us": 1.0, "epoch_ns": 1e-3}
 _LOCAL = pa.timestamp("us")
 _ISO = r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
 _OFFSET = r"(?:[zZ]|[+-]\d{2}(?::?\d{2})?)"
 _FRACTION = r"([.,]\d{6})\d*"  # nanoseconds are cut to microseconds
+_COUNT = r"^-?0*([0-8]?\d{1,18}|\d{1,18}\.\d*)$"  # as far as int64 reaches
 _PYTHON_ONLY = ("%f", "%z", "%Z")
 
 
@@ -65,7 +67,8 @@ def _of_type(array: pa.Array, form: TimeFormat, series: npt.NDArray[np.int64] | 
 def _of_number(array: pa.Array, form: TimeFormat) -> pa.Array:
     if pa.types.is_string(array.type):
         clean = pc.utf8_trim_whitespace(array)
-        clean = pc.if_else(pc.match_substring_regex(clean, r"^[+-]?\d+(\.\d*)?$"), clean, pa.scalar(None, pa.string()))
+        clean = pc.replace_substring_regex(clean, r"^\+", "")  # Arrow reads no plus before a whole number
+        clean = pc.if_else(pc.match_substring_regex(clean, _COUNT), clean, pa.scalar(None, pa.string()))
         whole = pc.all(pc.invert(pc.match_substring(clean, "."))).as_py()
         array = clean.cast(pa.int64() if whole is not False else pa.float64())
     if form.format == "epoch_ns" and pa.types.is_integer(array.type):

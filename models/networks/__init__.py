@@ -119,6 +119,13 @@ class NetworkModel:
         self.network = network.eval()
         self.batch_size = batch_size
 
+    def sequence_logits(self, values: Float32) -> Float32:
+        """A history [T, C] -> uncalibrated hazard logits of every step [T, K1]."""
+        with torch.inference_mode():
+            whole = torch.from_numpy(np.array(values[None], np.float32)).to(self.network.center.device)
+            found: Float32 = self.network(whole)[0].cpu().numpy()
+        return found
+
     def logits(self, values: Float32) -> Float32:
         """Windows [B, W, C] -> uncalibrated hazard logits [B, K1]."""
         device = self.network.center.device

@@ -15,7 +15,9 @@ import pytest
 
 from cluster import cli
 from cluster.home import Home
+from cluster.invocation import explain
 from cluster.report import Progress, Report
+from cluster.running import record
 from cluster.verbs import VERBS, Verb
 from models.errors import GateError
 
@@ -127,6 +129,18 @@ def test_the_unexpected_is_code_1_and_leaves_its_traceback_in_the_home(
     assert "ZeroDivisionError: secret arithmetic" in path.read_text()
 
 
+class WrappedError(Exception):
+    """As Ray wraps what a task raised: its own text is a coloured traceback."""
+
+    cause = ValueError("the reason\nmore")
+
+
+def test_the_unexpected_within_a_task_is_named_by_its_reason(home: Home) -> None:
+    text, code = explain(WrappedError("\x1b[36mray::f()"), home)
+    assert text.startswith("ValueError: the reason (unexpected; the traceback is in ")
+    assert code == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -185,6 +199,35 @@ def test_status_of_an_empty_home(home: Home, capfd: Captured) -> None:
     found = json.loads(capfd.readouterr().out)
     assert (found["plants"], found["running"]) == ([], [])
     assert {"seconds", "version"} <= set(found)
+
+
+def test_status_names_a_process_once(home: Home, capfd: Captured) -> None:
+    for name, ports in (("ray-7", {}), ("serve", {"http": 8000})):
+        record(home, name, pid=os.getpid(), ports=ports)
+    assert run("status", "--home", str(home.path)) == 0
+    out = capfd.readouterr().out
+    assert f"serve runs (pid {os.getpid()}, http 8000)" in out
+    assert "ray-7" not in out
+
+
+@pytest.mark.parametrize("arguments", [["tune", "--plants", "nowhere"], ["score", "--plant", "nowhere"]])
+def test_an_unknown_plant_is_refused_before_ray_starts(home: Home, arguments: list[str], capfd: Captured) -> None:
+    assert run(*arguments, "--home", str(home.path)) == 2
+    err = capfd.readouterr().err
+    assert "Unknown plant" in err
+    assert "Starting Ray" not in err
+
+
+def test_help_shows_every_verb_in_full_on_80_columns(capfd: Captured) -> None:
+    assert run("--help") == 0
+    out = capfd.readouterr().out
+    assert not any(line.endswith("...") for line in out.splitlines()[1:])
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_json_after_a_submitted_verb_means_the_submission_too(home: Home, capfd: Captured) -> None:
+    assert run("submit", "--home", str(home.path), "--address", "nowhere", "status", "--json") == 2
+    assert json.loads(capfd.readouterr().out)["exit_code"] == 2
 
 
 WAITING = """

@@ -84,3 +84,18 @@ def test_flatten_names_every_setting_once() -> None:
     assert flat["serve.port"] == 8000
     assert flat["model.clock.step_s"] == 3600.0
     assert flat["model.hazard.horizons"] == {"24h": 24.0, "48h": 48.0, "7d": 168.0}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "match"),
+    [
+        ("serve.prt=1", r"'serve.prt': expected 'port', or another of host, port, .*\(in --set\)"),
+        ("a.b.c=1", r"Wrong setting 'a': expected one of serve, ray, tune, .*\(in --set\)"),
+        ("serve=3", r"'serve': expected a section with host, port"),
+        ("split.train_until=0.9", r"'split': expected train_until below validate_until \(0.75\)"),
+        ("ray.num_cpus=0", r"'ray.num_cpus': expected greater than or equal to 1, found '0' \(in --set\)"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_known_and_who_set_it(assignment: str, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        load_settings(environment={}, assignments=[assignment])

@@ -25,6 +25,7 @@ def test_durations(seconds: float, text: str) -> None:
         (0, 400, 10, "0 of 400 files"),
         (12_345, None, 10, "12,345 files, 1,234/s"),
         (400, 400, 0, "400 of 400 files"),
+        (400, 400, 10, "400 of 400 files, 40/s"),  # no «0.0 s left» while the step still writes
     ],
 )
 def test_an_amount_has_a_rate_and_a_time_left_where_they_mean_something(

@@ -120,3 +120,9 @@ def test_the_verb_refuses_a_plant_that_is_not_connected(home: Home) -> None:
 def test_the_verb_needs_a_name_to_add(home: Home) -> None:
     with pytest.raises(InputError, match="`keys add` needs a name"):
         run(home, progress=Silent(), action="add")
+
+
+def test_a_revoked_key_comes_back_as_revoked(tmp_path: Path) -> None:
+    with closing(KeyStore(tmp_path / "keys.sqlite")) as store:
+        store.add("mes", plants=["*"], roles=["read"], now=NOW)
+        assert [k.revoked_at for k in store.revoke("mes", now=NOW)] == [NOW.isoformat()]

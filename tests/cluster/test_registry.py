@@ -49,7 +49,12 @@ def test_before_any_promotion_there_is_no_champion(home: Home) -> None:
 def test_a_damaged_pointer_is_an_error_and_not_a_missing_champion(home: Home) -> None:
     path = home.registry / "champions" / "harbor.json"
     path.parent.mkdir(parents=True)
-    path.write_text('{"kind": "tr')
+    for text in ('{"kind": "tr', "[]", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"Damaged pointer.*harbor\.json"):
+            champion(home, "harbor")
+    path.unlink()
+    path.mkdir()
     with pytest.raises(InputError, match=r"Damaged pointer.*harbor\.json"):
         champion(home, "harbor")
 

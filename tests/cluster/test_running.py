@@ -16,7 +16,7 @@ import pytest
 
 from cluster.home import Home
 from cluster.report import Silent
-from cluster.running import alive, free_port, port_is_free, reap, record, records, run_stop, stop
+from cluster.running import SCRATCH_VARIABLE, alive, free_port, port_is_free, reap, record, records, run_stop, stop
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
@@ -122,3 +122,34 @@ def _dead_pid() -> int:
     process.wait()
     assert process.pid != os.getpid()
     return process.pid
+
+
+@pytest.mark.parametrize("name", ["", "shared"])
+def test_a_damaged_record_costs_nobody_elses_files(home: Home, tmp_path: Path, name: str) -> None:
+    kept = tmp_path / name / "kept"
+    kept.mkdir(parents=True)
+    with started(SLEEP) as session:
+        record(home, "ray-1", pid=session.pid, scratch=kept.parent)
+        session.kill()
+        session.wait()
+        assert reap(home) == []
+    assert kept.exists()
+    assert records(home) == []
+
+
+def test_reap_finds_what_has_replaced_its_command_line(home: Home, tmp_path: Path) -> None:
+    scratch = tmp_path / "millwright-scratch"
+    scratch.mkdir()
+    environment = dict(os.environ) | {SCRATCH_VARIABLE: str(scratch)}
+    with (
+        started(SLEEP) as session,
+        subprocess.Popen([sys.executable, "-c", SLEEP], env=environment) as agent,
+        subprocess.Popen([sys.executable, "-c", SLEEP], env=environment | {SCRATCH_VARIABLE: f"{scratch}2"}) as other,
+    ):
+        record(home, "ray-1", pid=session.pid, scratch=scratch)
+        session.kill()
+        session.wait()
+        assert len(reap(home)) == 1
+        assert agent.wait(timeout=5) is not None
+        assert other.poll() is None
+        other.kill()

@@ -77,6 +77,7 @@ def test_a_session_is_on_loopback_knows_our_code_and_leaves_nothing(home: Home, 
     assert (file, actors) == (str(ROOT / "models" / "windows.py"), "1")
     assert {ip.removeprefix("::ffff:") for ip in listening.split(",")} == {"127.0.0.1"}
     scratch = scratch_of(home)
+    assert Path(scratch).stat().st_mode & 0o777 == 0o700, "Ray opens its own folder to everyone"
     process.send_signal(number)
     process.communicate(timeout=60)
     if number == signal.SIGKILL:

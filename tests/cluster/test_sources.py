@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from pathlib import Path
 
@@ -18,21 +19,24 @@ from models.units import CANONICAL_UNIT
 # Raw names hold anything that a file can hold: dots, quotes, brackets, line breaks, other scripts.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=8)
+patterns = texts.map(lambda text: f"(?P<machine>{re.escape(text)})")
+globs = texts.map(lambda text: f"x{text}").filter(lambda text: ".." not in text.split("/"))
 sensors = st.builds(
     SensorColumn, sensor=names, kind=st.sampled_from(sorted(CANONICAL_UNIT)), unit=texts,
     low=st.none() | st.floats(allow_nan=False), high=st.none() | st.floats(allow_nan=False),
 )  # fmt: skip
 times = st.builds(TimeFormat, column=texts, format=texts, zone=texts, step_s=st.none() | st.floats(0.001, 1e9))
 csvs = st.builds(
-    CsvFormat, delimiter=texts, decimal=st.sampled_from([".", ","]), encoding=texts,
+    CsvFormat, delimiter=st.sampled_from([",", ";", "\t", "|", "\\", '"', "whitespace"]),
+    decimal=st.sampled_from([".", ","]), encoding=texts,
     columns=st.none() | st.lists(texts, max_size=3).map(tuple), comment=st.none() | texts, skip_rows=st.integers(0, 9),
 )  # fmt: skip
 machines = st.builds(
     MachineFrom, kind=st.sampled_from(["column", "file_name", "folder", "constant", "tag"]), column=st.none() | texts,
-    value=st.none() | texts, pattern=st.none() | texts, prefix=texts,
+    value=st.none() | texts, pattern=st.none() | patterns, prefix=texts,
 )  # fmt: skip
 streams = st.builds(
-    Stream, name=names, role=st.sampled_from(["readings", "failures", "machines", "ignored"]), files=texts,
+    Stream, name=names, role=st.sampled_from(["readings", "failures", "machines", "ignored"]), files=globs,
     format=st.sampled_from(["csv", "jsonl", "json", "parquet"]), csv=csvs, layout=st.sampled_from(["wide", "long"]),
     time=st.none() | times, machine=machines, machine_type=st.none() | texts,
     sensors=st.dictionaries(texts, sensors, max_size=3), quality_good=st.lists(texts, max_size=2).map(tuple),
@@ -42,7 +46,8 @@ streams = st.builds(
 )  # fmt: skip
 descriptions = st.builds(
     SourceDescription, plant=names, root=texts, clock=st.builds(Clock, step_s=st.floats(0.001, 1e6)),
-    streams=st.lists(streams, min_size=1, max_size=2).map(tuple), doubts=st.dictionaries(texts, texts, max_size=2),
+    streams=st.lists(streams, min_size=1, max_size=2, unique_by=lambda s: s.name).map(tuple),
+    doubts=st.dictionaries(texts, texts, max_size=2),
 )  # fmt: skip
 
 MINIMAL = SourceDescription(plant="alpha", root="/data", streams=(Stream(name="r", role="readings", files="*.csv"),))
@@ -101,7 +106,7 @@ def test_a_change_by_hand_is_seen_and_a_file_of_anothers_making_too(tmp_path: Pa
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('role = "readings"', 'role = "reading"', "Wrong source description at 'streams.r.role': expected input"),
+        ('role = "readings"', 'role = "reading"', "Wrong source description at 'streams.r.role': expected 'readings'"),
         ('role = "readings"', 'roles = "readings"', "Wrong source description at 'streams.r.role': expected field"),
         ("step_s = 3600.0", "step_s = -1", "Wrong source description at 'clock.step_s'"),
         ('plant = "alpha"', 'plant = "../a"', "Not a plant name"),

@@ -20,7 +20,7 @@ import pytest
 
 from cluster.home import Home, open_home
 from cluster.running import end_tree, free_port
-from cluster.submit import _LastObject
+from cluster.submit import EXCLUDES, _LastObject, excludes
 from models.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ def done(command: list[str], **environment: str) -> subprocess.CompletedProcess[
 
 @pytest.mark.ray
 def test_a_verb_runs_on_the_cluster_with_this_machines_settings(head: Cluster, home: Home) -> None:
-    found = done(submit(head, home, "--json", "config", "--set", "tune.trials=3"), MILLWRIGHT__SERVE__PORT="9123")
+    found = done(submit(head, home, "config", "--set", "tune.trials=3", "--json"), MILLWRIGHT__SERVE__PORT="9123")
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
     assert (report["status"], report["job_exit_code"]) == ("SUCCEEDED", 0)
@@ -98,9 +98,11 @@ def test_a_verb_runs_on_the_cluster_with_this_machines_settings(head: Cluster, h
 
 @pytest.mark.ray
 def test_a_job_uses_the_clusters_ray_and_its_exit_code_and_log_come_back(head: Cluster, home: Home) -> None:
-    found = done(submit(head, home, "tune", "--plants", "nowhere"))
+    found = done(submit(head, home, "tune"))
     assert found.returncode == 2, found.stderr
-    assert "Unknown plant" in found.stderr
+    assert "Starting Ray" in found.stderr
+    assert "No plant: expected at least one connected plant" in found.stderr
+    assert "packaging.py" not in found.stderr, "Ray's own words about the upload"
     assert "failed with exit code 2" in found.stdout
 
 
@@ -175,3 +177,8 @@ def test_the_last_object_of_a_log_is_found_across_pieces() -> None:
         last(piece)
     assert last.found == {"seconds": 2}
     assert "".join(said).startswith("starting")
+
+
+def test_a_home_inside_the_checkout_is_not_uploaded() -> None:
+    assert excludes(Path("/checkout"), Path("/checkout/data/home")) == [*EXCLUDES, "/data/home"]
+    assert excludes(Path("/checkout"), Path("/shared/home")) == list(EXCLUDES)

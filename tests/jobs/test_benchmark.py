@@ -68,6 +68,7 @@ def test_both_protocols_stand_beside_their_baseline(
 
 
 def test_a_test_engine_ends_without_a_failure_and_a_training_engine_with_one(tmp_path: Path) -> None:
+    write_subset(tmp_path, train=1, test=1)
     train, test = description(tmp_path, "FD001").streams
     assert train.run_to_failure and not test.run_to_failure
     assert (train.machine.prefix, test.machine.prefix) == ("train-", "test-")
@@ -86,6 +87,32 @@ def test_missing_and_broken_files_are_named(tmp_path: Path, home: Home) -> None:
         benchmark.run(home, progress=Silent(), name="cmapss", data=tmp_path, subset="FD009")
     with pytest.raises(InputError, match=r"Unknown benchmark: expected cmapss"):
         benchmark.run(home, progress=Silent(), name="bearing", data=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "match"),
+    [
+        ("train", "1 2 3\n", r"Unreadable rows of engines: expected 26 numbers a line, found 3 numbers .*train_FD001"),
+        ("test", "", r"Unreadable rows of engines: .* found nothing .*test_FD001"),
+        ("test", "<html>", r"Unreadable rows of engines: .*could not convert .*test_FD001"),
+        ("RUL", "", r"Unreadable labels: expected one number a line, found nothing"),
+        ("RUL", "nan\n", r"Unreadable labels: .* found a number that is not finite"),
+        ("RUL", "-3\n", r"Unreadable labels: .* found a negative one"),
+    ],
+)
+def test_files_that_are_not_whole_are_no_benchmark(tmp_path: Path, part: str, text: str, match: str) -> None:
+    write_subset(tmp_path, train=1, test=1)
+    (tmp_path / f"{part}_FD001.txt").write_text(text)
+    with pytest.raises(InputError, match=match):
+        read_labels(tmp_path, "FD001")
+
+
+def test_of_a_plain_and_a_packed_file_only_one_is_read(tmp_path: Path) -> None:
+    write_subset(tmp_path, train=1, test=1)
+    (tmp_path / "train_FD001.txt.gz").write_bytes(b"an older copy")
+    (tmp_path / "train_FD001.txt.bak").write_bytes(b"another")
+    assert len(read_labels(tmp_path, "FD001")) == 1
+    assert [stream.files for stream in description(tmp_path, "FD001").streams] == ["train_FD001.txt", "test_FD001.txt"]
 
 
 @pytest.mark.slow

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.candidates import Candidate, Study, baseline, choose, count_failures, later_windows, network_candidate
+from jobs.candidates import Candidate, Study, baseline, choose, count_failures, later_ticks, network_candidate
 from jobs.trial import begin, configured
 from models.bundle import load_bundle
 from models.config import ModelConfig, NetworkConfig, TreesConfig, WindowConfig
 from models.errors import InputError
 from models.features import Sequence
+from models.networks import NetworkModel
 from models.predict import Predictor
-from models.windows import channels_of
+from models.windows import channels_of, windows_ending
 
 CONFIG = ModelConfig(
     window=WindowConfig(length=16),
@@ -72,10 +73,17 @@ def test_the_same_study_gives_the_same_version_and_writes_it_once(study: Study, 
     assert spec["kind"] == "no_sensor" and spec["lineage"]["data_version"] == "v1"
 
 
-def test_validation_windows_are_drawn_evenly_and_know_their_machines(study: Study) -> None:
-    values, ticks, failures = later_windows(study)
-    assert values.shape == (8 * 285, 16, 3) and failures == 8
-    assert ticks.num_machines == 8 and np.bincount(ticks.machine).tolist() == [285] * 8
+def test_every_later_tick_judges_and_knows_its_machine(study: Study) -> None:
+    ticks, failures = later_ticks(study)
+    assert failures == 8 and ticks.num_machines == 8
+    assert np.bincount(ticks.machine).tolist() == [285] * 8 and ticks.step == 1.0
+
+
+def test_a_network_judged_in_one_pass_says_what_it_says_of_each_window(study: Study) -> None:
+    model, sequence = NetworkModel(begin(study, {}).best()), study.validate[0]
+    rows = np.flatnonzero(sequence.usable)
+    one_by_one = model.logits(windows_ending(sequence.values, rows, CONFIG.window.length))
+    np.testing.assert_allclose(model.sequence_logits(sequence.values)[rows], one_by_one, atol=1e-5)
 
 
 def test_without_later_ticks_there_is_nothing_to_judge_by(study: Study, tmp_path: Path) -> None:

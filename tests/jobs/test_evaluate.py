@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,10 @@ def graph() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def bundle() -> Bundle:
+def bundle(hazard: tuple[float, ...] = ()) -> Bundle:
     spec = BundleSpec(
         plant="harbor", kind="network", name="harbor", version="network-1", config=CONFIG, channels=CHANNELS,
-        calibration=Calibration(), usual=Usual(window=(80.0, 1.0, 500.0, 0.0)), threshold=0.5,
+        calibration=Calibration(), usual=Usual(window=(80.0, 1.0, 500.0, 0.0), hazard=hazard), threshold=0.5,
         lineage=Lineage(data_version="1", code_version="0"),
     )  # fmt: skip
     return Bundle(Path("nowhere"), spec, graph(), b"", "")
@@ -167,6 +168,29 @@ def test_always_healthy_catches_nothing_and_the_oracle_is_the_ceiling(judged: Ju
     assert (_of(judged, "always_healthy").caught, _of(judged, "always_healthy").false_alarms) == (0, 0)
     assert _of(judged, "oracle").caught >= judged.result.all.champion.caught
     assert [c.kind for c in judged.result.all.candidates] == ["network", "always_healthy", "oracle"]
+
+
+def test_kaplan_meier_is_an_alarm_that_never_ends_and_saves_nothing(data: PlantData, truth: Truth) -> None:
+    usual = bundle(hazard=(0.01,) * (len(CONFIG.hazard.edges) + 1))
+    found = judge_plant(data, data.split_in_time(SETTINGS, CONFIG), {"network": usual}, truth)
+    everyone = _of(found, "kaplan_meier")
+    assert (everyone.caught, everyone.num_failures) == (2, 2)
+    # 432 hours of four machines: M3 and M4 run through two promises each, the others' first ones end in failures.
+    assert everyone.false_alarms >= 4
+    assert everyone.caught_at_equal_false_alarms == 0
+    assert (everyone.auc.value, everyone.brier_skill.value) == (0.5, pytest.approx(0.0, abs=1e-9))
+
+
+def test_failures_that_no_alarm_could_announce_are_counted_apart(data: PlantData, judged: Judged) -> None:
+    assert judged.result.num_not_judged == 0
+    early = np.array([at(568 + 3)])  # three hours after the test part begins: too late for any alarm
+    logs = data.logs | {"M4": MachineLog(early, early + 10 * HOUR, early + 10 * HOUR)}
+    found = judge_plant(replace(data, logs=logs), data.split_in_time(SETTINGS, CONFIG), {"network": bundle()}, None)
+    assert (found.result.all.num_failures, found.result.num_not_judged) == (2, 1)
+
+
+def test_the_scored_ticks_hold_each_risk_exactly(judged: Judged) -> None:
+    assert judged.ticks.schema.field("risk_network").type == pa.float64()
 
 
 def test_few_failures_give_no_verdict(judged: Judged) -> None:

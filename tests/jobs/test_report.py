@@ -48,7 +48,7 @@ def plant(name: str = "harbor", mode: str = "bearing") -> PlantResult:
     return PlantResult(
         name=name, champion="network", version="v1", life_unit="h", alarm_horizon="48h", min_lead=6, max_lead=168,
         scored_every=1, first="2025-05-01T00:00:00Z", last="2025-06-10T00:00:00Z", enough=False, num_failures_known=3,
-        verdict="not enough failures (n = 3): caught 1 of 3 failures, no verdict", num_unlogged=1,
+        verdict="not enough failures (n = 3): caught 1 of 3 failures, no verdict", num_unlogged=1, num_not_judged=2,
         groups=[GroupResult(name="all", num_machines=4, num_failures=3, machine_months=6.0, candidates=candidates)],
         failures=[
             FailureResult(machine="P-1", failed_at="2025-05-20T00:00:00Z", caught=True, lead=40.0, unseen=False,
@@ -148,6 +148,16 @@ def test_the_headline_says_it_in_words(home: Home) -> None:
     )
     assert "Of the 2 missed, 1 came without any warning in the sensors" in page
     assert "Not enough failures for a verdict: harbor (n = 3)." in page
+
+
+def test_the_page_says_what_was_not_judged_and_what_an_endless_alarm_catches(home: Home) -> None:
+    one = plant()
+    one.groups[0].candidates.append(_candidate("kaplan_meier", 3))
+    _prepare(home, [one], STORY)
+    page = _page(home)
+    assert "Failures of the log that are not counted: 2" in page
+    assert "Scored every 1 h." in page
+    assert '<tr class="reference"><td>always on alarm (Kaplan-Meier risk for all)' in page
 
 
 def test_served_predictions_come_with_their_reasons(home: Home) -> None:

@@ -105,7 +105,9 @@ def test_a_link_is_no_file(folder: Path, tmp_path: Path) -> None:
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "millwright-bundle/1", "files": {"model.txt": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": "millwright-bundle/1", "files": {"model.txt": 1}}', "[" * 100_000]
+)
 def test_an_unreadable_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(InputError, match="Unreadable manifest"):
@@ -184,3 +186,14 @@ def test_no_torch_is_needed_to_load(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["card.md", "model.txt"])
+def test_a_text_that_is_none_is_named(folder: Path, name: str) -> None:
+    data = b"\xff\xfe"
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": 2}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=f"no text.*{name}"):
+        load_bundle(folder)

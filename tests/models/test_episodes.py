@@ -130,6 +130,18 @@ def test_a_budget_of_false_alarms_is_kept() -> None:
     assert false / found.months.sum() <= 0.5 or caught == 0
 
 
+def test_what_a_candidate_did_is_never_more_than_what_it_could_do() -> None:
+    # Four failures announced by 90 hours each, a fifth by one hour only, and false alarms just below that risk.
+    ticks = _ticks(*[(100, True)] * 5, (5000, False))
+    risk = np.zeros(len(ticks.now))
+    for life in range(4):
+        risk[100 * life + 5 : 100 * life + 95] = 0.9
+    risk[450], risk[600:5000:150] = 0.5, np.linspace(0.49, 0.4999, 30)
+    assert caught_within_budget(ticks, risk, RULE, false_per_month=0.0)[0] == 4  # the grid steps over 0.5
+    assert caught_within_budget(ticks, risk, RULE, false_per_month=0.0, own=0.5) == (5, 0.5)
+    assert caught_within_budget(ticks, risk, RULE, false_per_month=0.0, own=0.4)[0] == 4  # dearer than the budget
+
+
 def test_without_a_failure_the_threshold_is_a_rare_risk() -> None:
     ticks = _ticks((1000, False))
     risk = np.linspace(0, 1, 1000)

@@ -105,6 +105,13 @@ def test_equal_seeds_give_equal_intervals() -> None:
     assert one() == one()
 
 
+def test_draws_that_all_agree_give_no_interval() -> None:
+    # No failure of ten was caught: whoever is drawn, the share is 0, and that says nothing of its spread.
+    found = estimate(lambda w: float(0 * w.sum() / w.sum()), 10, rng=np.random.default_rng(0))
+    assert found.value == 0.0
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
 def test_one_machine_has_no_interval() -> None:
     found = estimate(lambda _: 0.7, 1, rng=np.random.default_rng(0))
     assert found.value == 0.7

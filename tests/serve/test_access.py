@@ -98,3 +98,23 @@ def test_refusals_are_counted_by_reason(call: Any, new_key: Callable[..., str], 
     text = service.metrics.text().decode()
     for reason in ("key", "plant", "role"):
         assert f'millwright_refused_total{{reason="{reason}"}} 1.0' in text
+
+
+def test_metrics_behind_a_key_show_only_the_keys_own_plants(
+    service: Service, new_key: Callable[..., str], call: Any
+) -> None:
+    service.metrics.count("readings", plant="mill")
+    call.app = create_app(service, open_metrics=False)
+    for plant, seen in (("mill", True), ("quarry", False), ("*", True)):
+        call.key = new_key("read", plants=(plant,))
+        text = call("GET", "/metrics").body.decode()
+        assert ('plant="mill"' in text) is seen
+        assert "millwright_models " in text
+    call.key = None
+    assert call("GET", "/metrics").status == 401
+
+
+def test_a_slash_too_many_is_never_redirected(call: Any) -> None:
+    answer = call("GET", "/v1/plants/")
+    assert answer.status == 404
+    assert "location" not in answer.headers

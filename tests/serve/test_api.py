@@ -146,6 +146,14 @@ def test_score_reads_arrow_as_it_reads_json(call: Any, nested: bool) -> None:
         (arrow(pa.table({"values": pa.array([["a"] * 32])})), "Wrong values: expected lists of numbers"),
         (arrow(pa.table({"values": pa.array([None], pa.list_(pa.float32()))})), "Wrong values"),
         (arrow(pa.table({"values": [[1.0] * 32], "machine": pa.array(["a"]).dictionary_encode()})), "Wrong Arrow"),
+        (arrow(pa.table({"values": [[1.0] * 32], "machine": pa.array([b"\xff"])})), "Wrong machine: expected texts"),
+        (arrow(pa.table({"values": [[1.0] * 32], "machine": pa.array([[1]])})), "Wrong machine: expected texts"),
+        (arrow(pa.Table.from_arrays([pa.array([[1.0] * 32])] * 2, ["values"] * 2)), "Columns twice"),
+        (arrow(pa.table({"values": [[1.0] * 32]})).replace(b"values", b"value\xff"), "Not Arrow"),
+        (
+            arrow(pa.table({"values": [[1.0] * 32], "as_of": pa.array([2**62], pa.timestamp("us", "UTC"))})),
+            "Time out of range: expected a time from 1970 to 9000",
+        ),
     ],
 )  # fmt: skip
 def test_wrong_arrow_is_named(call: Any, body: bytes, message: str) -> None:
@@ -323,3 +331,43 @@ def test_nothing_that_leaves_is_nan(call: Any, rows: Any) -> None:
     assert answer.status == 200
     assert b"NaN" not in answer.body
     json.loads(answer.body, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("at", ["%C2%B2", "9999-12-31T23:59:59Z"])
+def test_a_time_that_is_none_is_422(call: Any, rows: Any, at: str) -> None:
+    call("POST", f"{PLANT}/machines/m1/readings", {"readings": rows(3)})
+    for answer in (
+        call("GET", f"{PLANT}/machines/m1?as_of={at}"),
+        call("POST", f"{PLANT}/machines/m1/readings?as_of={at}", {"readings": rows(3)}),
+    ):
+        assert (answer.status, answer.json["type"]) == (422, "urn:millwright:problem:malformed")
+
+
+def test_a_client_that_goes_away_is_no_fault(call: Any, service: Service) -> None:
+    async def gone() -> list[int]:
+        headers = {"authorization": f"Bearer {call.key}", "content-type": "application/json"}
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": f"{PLANT}/score", "raw_path": b"", "query_string": b"", "root_path": "", "server": ("test", 80),
+            "client": ("127.0.0.1", 1), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        }  # fmt: skip
+        messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+        sent: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message.get("status", 0))
+
+        await call.app(scope, receive, send)
+        return sent
+
+    assert asyncio.run(gone())[0] == 408
+    assert 'status="500"' not in service.metrics.text().decode()
+
+
+def test_the_detail_of_a_problem_is_short_however_long_the_request(call: Any) -> None:
+    answer = call("POST", f"{PLANT}/score", {"x" * 100_000: 1})
+    assert answer.status == 422
+    assert len(answer.body) < 3000

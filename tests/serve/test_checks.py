@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,10 +14,10 @@ import pytest
 from cluster.home import Home, open_home
 from cluster.keys import open_keys
 from cluster.report import Silent
-from cluster.running import free_port, record
+from cluster.running import SCRATCH_VARIABLE, free_port, record
 from models.errors import InputError
 from serve.app import run
-from serve.checks import check_address, is_loopback, servable_plants
+from serve.checks import alone, check_address, is_loopback, servable_plants
 
 
 class Notes(Silent):
@@ -95,3 +97,33 @@ def test_with_a_key_and_a_token_every_interface_may_be_used(plant_home: Home, tm
 )  # fmt: skip
 def test_loopback_is_what_only_this_machine_reaches(host: str, only_here: bool) -> None:
     assert is_loopback(host) is only_here
+
+
+def test_of_two_that_start_at_once_one_serves(plant_home: Home) -> None:
+    def second() -> None:
+        with alone(plant_home):
+            pytest.fail("both serve")
+
+    with alone(plant_home), pytest.raises(InputError, match="served already: found a service that starts or ends"):
+        second()
+    with alone(plant_home):
+        pass
+
+
+def test_what_a_killed_service_left_on_its_port_is_ended_first(plant_home: Home, tmp_path: Path) -> None:
+    scratch, port = tmp_path / "millwright-scratch", free_port()
+    listen = (
+        f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); print(1, flush=True); time.sleep(9)"
+    )
+    environment = dict(os.environ) | {SCRATCH_VARIABLE: str(scratch)}
+    with (
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(9)"]) as session,
+        subprocess.Popen([sys.executable, "-c", listen], env=environment, stdout=subprocess.PIPE) as orphan,
+    ):
+        assert orphan.stdout is not None
+        orphan.stdout.readline()
+        record(plant_home, "ray-1", pid=session.pid, scratch=scratch)
+        session.kill()
+        session.wait()
+        check_address(at(plant_home, f"serve.port={port}"))
+        assert orphan.wait(timeout=5) is not None

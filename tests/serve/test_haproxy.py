@@ -68,3 +68,21 @@ def test_the_environment_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with launched(tmp_path):
         assert os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(tmp_path / "haproxy-launcher")
     assert dict(os.environ) == before
+
+
+def test_only_its_owner_commands_it_and_no_head_takes_an_hour() -> None:
+    text = "global\n    stats socket /x/admin.sock mode 666 level admin expose-fd listeners\ndefaults\n    mode http\n"
+    found = mended(text)
+    assert "stats socket /x/admin.sock mode 600 level admin expose-fd listeners\n" in found
+    assert "\ndefaults\n    timeout http-request 20s\n    mode http\n" in found
+    assert mended(found) == found
+
+
+def test_a_path_is_no_shell_command(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "$(touch owned)"'
+    folder.mkdir()
+    echo = folder / "echo"
+    echo.symlink_to("/bin/echo")
+    done = subprocess.run([launcher(folder, str(echo)), "x"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "x\n"
+    assert not (tmp_path / "owned").exists()

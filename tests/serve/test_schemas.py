@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ from models.config import Clock
 from models.errors import InputError
 from models.source import SensorColumn
 from serve.plant import Plant
-from serve.schemas import MAX_ROWS, Delivery, TooLargeError, matrix, parse_readings, parse_windows
+from serve.schemas import (
+    MAX_CELLS,
+    MAX_MACHINES,
+    MAX_ROWS,
+    Delivery,
+    TooLargeError,
+    matrix,
+    parse_readings,
+    parse_windows,
+)
 
 LATEST_US = 2_000_000_000_000_000
 COLUMNS = {
@@ -173,3 +183,38 @@ def test_a_wrong_window_is_named(body: Any, message: str) -> None:
 def test_infinity_counts_as_no_value() -> None:
     found = matrix([[math.inf, 1e300], [-math.inf, 2]], (2, 2), "x")
     np.testing.assert_array_equal(found, np.array([[np.nan, np.nan], [np.nan, 2]], np.float32))
+
+
+def test_one_long_text_among_numbers_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"Wrong values.*found 'xxx"):
+            matrix(["x" * 100_000, *[0.0] * 999], (1000,), "values")  # numpy alone would take 400 MB
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_and_machines_that_are_repeated_in_answers_have_bounds() -> None:
+    row = {"time": 10, "temp": 1.0} | {f"{i}{'n' * 5000}": 1.0 for i in range(50)}
+    found = parse({"readings": [row]})
+    assert len(found.unknown) == 20
+    assert max(map(len, found.unknown)) == 80
+    many = [{"time": 10, "temp": 1.0, "machine": f"m{i}"} for i in range(MAX_MACHINES + 1)]
+    assert len(parse({"readings": many[1:]}, machine=None).machines) == MAX_MACHINES
+    with pytest.raises(TooLargeError, match="Too many machines: expected at most 5000 a request, found 5001"):
+        parse({"readings": many}, machine=None)
+
+
+def test_columns_have_a_bound_on_their_cells() -> None:
+    num = 10_000
+    columns = {f"c{i}": [0] * num for i in range(MAX_CELLS // num)}
+    with pytest.raises(TooLargeError, match="Too many values: expected at most 4000000"):
+        parse({"columns": columns | {"time": [0] * num}})
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "9000-01-01T00:00:01Z"])
+def test_a_time_whose_tick_has_no_date_is_refused(at: str) -> None:
+    body = json.dumps({"windows": [{"values": [[1, 2], [3, 4]], "as_of": at}]}).encode()
+    with pytest.raises(InputError, match=r"Time out of range.*windows\[0\]"):
+        parse_windows(body, plant(), channels=["a", "b"], length=2, max_windows=1)

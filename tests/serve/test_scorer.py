@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.home import Home
+from cluster.registry import Champion, champion
 from cluster.storage import EVENTS, MACHINES, append_once, read_readings, readings_schema
 from models.errors import GateError, NotFoundError
 from serve.service import Service, cut
@@ -129,3 +130,28 @@ def test_history_is_copied_once_a_version_and_never_over_what_was_sent(service: 
     assert service.scorer.refresh() == []  # the same model, with a new look at the plant
     assert "m3" in service.scorer.model("mill").plant.machines
     assert service.scorer.model("mill").predictor is first.predictor
+
+
+def test_what_is_wrong_with_one_plant_does_not_reach_the_others(
+    service: Service, plant_home: Home, champion_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion_of(plant_home, "quarry", "v2")
+
+    def broken(home: Home, name: str) -> Champion | None:
+        if name == "mill":
+            raise RuntimeError("a library's own error")
+        return champion(home, name)
+
+    monkeypatch.setattr("serve.scorer.champion", broken)
+    assert service.scorer.refresh() == ["quarry"]
+    assert service.scorer.model("mill").spec.version == "v1"
+
+
+def test_a_bundle_of_another_version_is_refused(
+    service: Service, plant_home: Home, champion_of: Callable[..., Path]
+) -> None:
+    champion_of(plant_home, "mill", "v2")
+    where = {"kind": "network", "version": "v3", "path": "registry/bundles/mill/v2"}
+    (plant_home.registry / "champions" / "mill.json").write_text(json.dumps(where))
+    assert service.scorer.refresh() == []
+    assert service.scorer.model("mill").spec.version == "v1"
