@@ -132,4 +132,4 @@ def _text(figure: Figure) -> str:
 def _interval(figure: Figure, *, percent: bool = False) -> str:
     if figure.low is None or figure.high is None:
         return ""
-    return f" ({figure.low:.0%} to {figure.high:.0%})" if percent else f" ({figure.low:.2f} to {figure.high:.2f})"
+    return f" ({figure.low:.0%}-{figure.high:.0%})" if percent else f" ({figure.low:.2f}-{figure.high:.2f})"

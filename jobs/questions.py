@@ -60,7 +60,7 @@ def questions_for(home: Home, plant: str, truth: Truth) -> list[Asked]:
     if quiet:
         _, machine = min(quiet)
         middle = (low + high) // 2
-        found.append(_asked(home, data, machine, middle, about="healthy", outcome="no failure in the weeks after"))
+        found.append(_asked(home, data, machine, middle, about="healthy", outcome="stayed healthy"))
     return found
 
 
