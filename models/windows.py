@@ -93,8 +93,12 @@ def grid(time_us: Int, values: Float, clock: Clock) -> tuple[int, Float]:
     starts = np.flatnonzero(np.r_[True, ticks[1:] != ticks[:-1]])
     present = np.isfinite(values)
     # float64 sums over each tick's own rows, in time order: the same bytes whatever surrounds them.
-    sums = np.add.reduceat(np.where(present, values, 0).astype(np.float64), starts, axis=0)
-    counts = np.add.reduceat(present, starts, axis=0, dtype=np.int64)
+    if present.all():  # twice as fast, and what most sensors send most of the time
+        sums = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
+        counts = np.diff(np.r_[starts, len(values)])[:, None]
+    else:
+        sums = np.add.reduceat(np.where(present, values, np.float32(0)), starts, axis=0, dtype=np.float64)
+        counts = np.add.reduceat(present, starts, axis=0, dtype=np.int64)
     out = np.full((last - first + 1, values.shape[1]), np.nan, np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         out[ticks[starts] - first] = sums / counts
