@@ -99,11 +99,13 @@ class Home:
         return read_events(self, plant)
 
     def readings(self, plant: str) -> Any:
-        """A Ray dataset over every reading of the plant."""
+        """A Ray dataset over every reading of the plant; starts a quiet Ray for this process where none is up."""
+        _job("cluster.session", "keep_ray")(self)
         return _job("jobs.dataset", "readings_dataset")(self, plant)
 
     def windows(self, plant: str) -> Any:
         """A Ray dataset of gridded series, one row a machine: ``machine``, ``first_tick``, ``values``."""
+        _job("cluster.session", "keep_ray")(self)
         return _job("jobs.dataset", "series_dataset")(self, plant)
 
     def studies(self, plant: str) -> Any:
@@ -116,7 +118,7 @@ class Home:
 
 
 def _job(module: str, function: str) -> Any:
-    # By name, as the verb table does: `cluster` never imports `jobs`.
+    # By name, as the verb table does: `cluster` never imports `jobs`, and `session` imports this module.
     return getattr(importlib.import_module(module), function)
 
 

@@ -7,6 +7,7 @@ or started, and hand it to every process they start; so the environment is compl
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -63,6 +64,14 @@ def ray_session(home: Home, *, serve: bool = False) -> Iterator[None]:
         finally:
             _end(scratch)
             forget(home, name)
+
+
+def keep_ray(home: Home) -> None:
+    """A session that lasts as long as this process, for notebooks; nothing where Ray is up already."""
+    if not _initialised():
+        lasting = ExitStack()
+        lasting.enter_context(ray_session(home))
+        atexit.register(lasting.close)
 
 
 @contextmanager

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.home import MARK, Home, open_home, resolve
 from models.errors import InputError, NotFoundError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_missing_folder_becomes_a_home_where_asked(tmp_path: Path) -> None:
@@ -69,3 +74,21 @@ def test_launch_runs_a_verb_as_the_command_line_would(home: Home) -> None:
 def test_launch_of_an_unknown_verb_is_refused(home: Home) -> None:
     with pytest.raises(InputError, match="Unknown verb"):
         home.launch("dance")
+
+
+@pytest.mark.ray
+def test_a_plain_script_reads_with_a_quiet_ray_that_ends_with_it(tmp_path: Path) -> None:
+    script = (
+        "from cluster.home import open_home\n"
+        f"home = open_home({str(tmp_path / 'home')!r}, create=True, assignments=['ray.num_cpus=1'])\n"
+        "from cluster.session import keep_ray\n"
+        "keep_ray(home)\n"
+        "keep_ray(home)\n"
+        "import ray; print(ray.is_initialized(), ray.cluster_resources()['CPU'])\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True 1.0\n"), done.stderr
+    assert list((tmp_path / "home" / "run").glob("*.json")) == []
