@@ -119,9 +119,9 @@ def run(
     networks, trees, no_sensor = _train(study, folders, seeds, progress)
     progress.step("Score the test engines, once")
     scored = {c.version: remaining_life(c, history, test) for c in [*networks, *trees, no_sensor]}
-    tracking = Tracking(home)
-    run_id = tracking.start(source.plant, f"{source.plant}/benchmark", tags={"plant": source.plant})
-    champion = crown(home, source.plant, [*networks, *trees, no_sensor], tracking=tracking, run_id=run_id)
+    with Tracking(home) as tracking:
+        run_id = tracking.start(source.plant, f"{source.plant}/benchmark", tags={"plant": source.plant})
+        champion = crown(home, source.plant, [*networks, *trees, no_sensor], tracking=tracking, run_id=run_id)
     return BenchmarkReport(
         seconds=time.monotonic() - began, name=name, subset=subset, engines=len(test), champion=champion.version,
         model=_protocols([scored[c.version] for c in networks], labels),

@@ -158,9 +158,14 @@ def choose(candidates: list[Candidate]) -> Candidate:
     return max(candidates, key=lambda c: c.log_likelihood)
 
 
+def best_of_each_kind(candidates: list[Candidate]) -> dict[str, Candidate]:
+    """Where several seeds of one kind were fitted, the one that ``choose`` would take."""
+    return {c.kind: c for c in sorted(candidates, key=lambda c: c.log_likelihood)}
+
+
 def write_candidates(bundles: Path, candidates: list[Candidate]) -> None:
-    """Which bundle is which kind, for evaluation beside the champion."""
-    found = {c.kind: asdict(c) for c in candidates}
+    """Which bundle is which kind, the best of each, for evaluation beside the champion."""
+    found = {kind: asdict(c) for kind, c in best_of_each_kind(candidates).items()}
     write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))
 
 

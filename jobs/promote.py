@@ -14,7 +14,7 @@ from rich.text import Text
 from cluster.home import Home
 from cluster.registry import Tracking, bundle_folder, champion, register
 from cluster.report import Progress, Report, code_version
-from jobs.candidates import Candidate, choose, write_candidates
+from jobs.candidates import Candidate, best_of_each_kind, choose, write_candidates
 from models.bundle import load_bundle
 
 
@@ -36,10 +36,10 @@ def run(home: Home, *, progress: Progress, plant: str, version: str, reason: str
     progress.step(f"Verify {version}")
     bundle = load_bundle(folder)
     before = champion(home, plant)
-    tracking = Tracking(home)
-    run_id = tracking.start(plant, f"{plant}/promote", tags={"plant": plant, "code_version": code_version()})
-    register(home, plant, version=version, kind=bundle.spec.kind, folder=folder, run_id=run_id, reason=reason)
-    tracking.end(run_id, True)
+    with Tracking(home) as tracking:
+        run_id = tracking.start(plant, f"{plant}/promote", tags={"plant": plant, "code_version": code_version()})
+        register(home, plant, version=version, kind=bundle.spec.kind, folder=folder, run_id=run_id, reason=reason)
+        tracking.end(run_id, True)
     return PromoteReport(
         seconds=time.monotonic() - began, plant=plant, kind=bundle.spec.kind,
         before=before.version if before else None, after=version,
@@ -50,7 +50,7 @@ def crown(home: Home, plant: str, candidates: list[Candidate], *, tracking: Trac
     """Choose the best of a study's candidates, log what was compared, register it. Ends the run."""
     best = choose(candidates)
     write_candidates(Path(best.folder).parent, candidates)
-    scores = {c.kind: c.log_likelihood for c in candidates}
+    scores = {kind: c.log_likelihood for kind, c in best_of_each_kind(candidates).items()}
     metrics = {f"log_likelihood.{kind}": value for kind, value in scores.items()}
     tracking.log(run_id, params={"champion": best.kind, "version": best.version}, metrics=metrics)
     reason = "highest censored log-likelihood on later time: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())

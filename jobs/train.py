@@ -40,25 +40,26 @@ def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -
     Raises InputError where a plant has too little to learn from.
     """
     began = time.monotonic()
-    tracking, outcomes = Tracking(home), []
-    for study in studies_of(home, plants, progress=progress):
-        plant = study.plant
-        progress.step(f"Train {plant}")
-        tags = {"plant": plant, "data_version": study.data_version, "code_version": code_version()}
-        run_id = tracking.start(plant, f"{plant}/train", tags=tags)
-        candidates = ray.get(start(study, bundle_folder(home, plant, "x").parent, [{"seed": seed}]))
-        best = choose(candidates)
-        standing = champion(home, plant)
-        if standing is None:
-            crown(home, plant, candidates, tracking=tracking, run_id=run_id)
-        else:
-            progress.note(
-                f"{standing.version} stays {plant}'s champion; to change that: "
-                f"millwright promote --plant {plant} --version {best.version}"
-            )
-            tracking.end(run_id, True)
-        scores = {c.kind: c.log_likelihood for c in candidates}
-        outcomes.append({"name": plant, "kind": best.kind, "version": best.version, "log_likelihood": scores})
+    outcomes = []
+    with Tracking(home) as tracking:
+        for study in studies_of(home, plants, progress=progress):
+            plant = study.plant
+            progress.step(f"Train {plant}")
+            tags = {"plant": plant, "data_version": study.data_version, "code_version": code_version()}
+            run_id = tracking.start(plant, f"{plant}/train", tags=tags)
+            candidates = ray.get(start(study, bundle_folder(home, plant, "x").parent, [{"seed": seed}]))
+            best = choose(candidates)
+            standing = champion(home, plant)
+            if standing is None:
+                crown(home, plant, candidates, tracking=tracking, run_id=run_id)
+            else:
+                progress.note(
+                    f"{standing.version} stays {plant}'s champion; to change that: "
+                    f"millwright promote --plant {plant} --version {best.version}"
+                )
+                tracking.end(run_id, True)
+            scores = {c.kind: c.log_likelihood for c in candidates}
+            outcomes.append({"name": plant, "kind": best.kind, "version": best.version, "log_likelihood": scores})
     return TrainReport(seconds=time.monotonic() - began, plants=outcomes)
 
 

@@ -56,12 +56,6 @@ class TreesModel:
         logits: Float32 = (np.reshape(raw, (-1, num_bins)) + np.asarray(self.usual)).astype(np.float32)
         return logits
 
-    def importance(self) -> dict[str, float]:
-        """Share of the total gain by feature, largest first."""
-        gain = self.booster.feature_importance("gain")
-        named = dict(zip(self.booster.feature_name(), gain / max(gain.sum(), 1e-12), strict=True))
-        return dict(sorted(named.items(), key=lambda item: -item[1]))
-
     def to_text(self) -> str:
         """A line of JSON, then LightGBM's own text."""
         about = {"format": FORMAT, "kind": self.kind, "used": list(self.used), "usual": list(self.usual)}

@@ -151,14 +151,20 @@ def series_of(
     return Series(machine, first - lead, lead, np.concatenate([sensors, context(ticks, events, clock)], axis=1))
 
 
-def latest_window(
-    machine: str, time_us: Int, values: Float, events: MachineEvents, *, clock: Clock, window: WindowConfig
-) -> tuple[int, Float]:
-    """The window [W, C] that ends with the newest reading, and its tick. Needs the last ``span_us`` of rows."""
-    oldest = (int(tick_of(time_us[-1:], clock)[0]) - window.length - window.carry) * clock.step_us
-    keep = np.asarray(time_us) > oldest
-    series = series_of(machine, time_us[keep], values[keep], events, clock=clock, window=window)
-    return int(series.ticks[-1]), window_ending(series, int(series.ticks[-1]), window.length)
+def window_at(
+    machine: str, time_us: Int, values: Float, events: MachineEvents, *, tick: int, clock: Clock, window: WindowConfig
+) -> Float:
+    """The window [W, C] that ends with ``tick``, from a machine's rows up to then, sorted by unique time.
+
+    Rows older than ``span_us`` before the tick's end are not needed and change nothing; there may be none at all.
+    """
+    recent = np.asarray(time_us) > tick * clock.step_us - span_us(clock, window)
+    times, rows = time_us[recent], values[recent]
+    if len(times) == 0 or tick_of(times[-1:], clock)[0] < tick:
+        # An empty row closes the grid at the tick that was asked for; what precedes is carried as ever.
+        times = np.append(times, tick * clock.step_us)
+        rows = np.concatenate([rows, np.full((1, values.shape[1]), np.nan, np.float32)])
+    return window_ending(series_of(machine, times, rows, events, clock=clock, window=window), tick, window.length)
 
 
 def span_us(clock: Clock, window: WindowConfig) -> int:

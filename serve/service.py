@@ -19,7 +19,7 @@ from cluster.keys import KeyStore, open_keys
 from models.errors import NotFoundError
 from models.explain import reasons
 from models.predict import Cause, answer, degradations, iso, window_digest
-from models.windows import Float, series_of, tick_of, window_ending
+from models.windows import Float, tick_of, window_at
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics
 from serve.schemas import Delivery, Windows
@@ -214,16 +214,12 @@ def cut(model: Model, machine: str, as_of_us: int | None) -> Cut | None:
     if newest is None:
         return None
     until = newest if as_of_us is None else as_of_us
-    tick = -(-until // config.clock.step_us)
-    since = (tick - config.window.length - config.window.carry) * config.clock.step_us
+    tick = int(tick_of(np.array([until]), config.clock)[0])
+    since = tick * config.clock.step_us - model.span_us
     times, values = model.state.read(machine, model.sensors, span_us=until - since, until_us=until)
-    if len(times) == 0 or -(-int(times[-1]) // config.clock.step_us) < tick:
-        # An empty row closes the grid at the tick that was asked for; what precedes is carried as ever.
-        times = np.append(times, tick * config.clock.step_us)
-        values = np.concatenate([values, np.full((1, len(model.sensors)), np.nan, np.float32)])
-    events = model.plant.events_of(machine)
-    series = series_of(machine, times, values, events, clock=config.clock, window=config.window)
-    window = window_ending(series, tick, config.window.length)
+    window = window_at(
+        machine, times, values, model.plant.events_of(machine), tick=tick, clock=config.clock, window=config.window
+    )
     return Cut(machine, tick, newest, window, len(times))
 
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from jobs.infer import sampling
 from jobs.infer.names import split_unit
 from jobs.infer.sampling import UnreadableError
+from jobs.sources.csv import unique_names
 from models.source import CsvFormat
 
 Format = Literal["csv", "jsonl", "json", "parquet"]
@@ -122,7 +123,7 @@ def _csv(lines: list[str], later: list[str], encoding: str) -> tuple[Shape, Tabl
     skip = next(i for i, line in enumerate(body) if len(_split([line], delimiter)[0]) == width)
     rows = [row for row in _split(body[skip:], delimiter) if len(row) == width]
     header = _is_header(rows)
-    names = _unique(rows[0]) if header else [f"column_{i + 1}" for i in range(width)]
+    names = unique_names(rows[0]) if header else [f"column_{i + 1}" for i in range(width)]
     units = _units(rows[1:4]) if header else []
     data = rows[header + bool(units) :]
     tail = [row for row in _split(later, delimiter) if len(row) == width]
@@ -191,18 +192,6 @@ def _decimal(rows: list[list[str]]) -> Literal[".", ","]:
     commas = sum("," in cell and bool(NUMBER[","].fullmatch(cell)) for cell in cells)
     points = sum("." in cell and bool(NUMBER["."].fullmatch(cell)) for cell in cells)
     return "," if commas > points else "."
-
-
-def _unique(names: list[str]) -> list[str]:
-    """As `jobs.sources.csv` reads a header: stripped, numbered where two are alike, by position where empty."""
-    found: list[str] = []
-    for position, name in enumerate(name.strip() for name in names):
-        unique, number = name or f"column_{position + 1}", 1
-        while unique in found:
-            number += 1
-            unique = f"{name}_{number}"
-        found.append(unique)
-    return found
 
 
 def _json_lines(text: str, later: list[str], encoding: str) -> tuple[Shape, Table]:

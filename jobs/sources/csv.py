@@ -69,8 +69,13 @@ def _open(block: Block, form: CsvFormat) -> tuple[list[str] | None, Block]:
 
 
 def _names(line: str, delimiter: str) -> list[str]:
-    """Names of a header, stripped; a name seen before gets a number, an empty one its position."""
+    """Names of a header."""
     fields = line.split() if delimiter == "whitespace" else next(csv.reader([line], delimiter=delimiter))
+    return unique_names(fields)
+
+
+def unique_names(fields: list[str]) -> list[str]:
+    """Stripped; a name seen before gets a number, an empty one its position."""
     names: list[str] = []
     for position, name in enumerate(field.strip() for field in fields):
         unique, number = name or f"column_{position + 1}", 1

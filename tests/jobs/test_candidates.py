@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.candidates import Candidate, Study, baseline, choose, count_failures, later_ticks, network_candidate
+from jobs.candidates import (
+    Candidate,
+    Study,
+    baseline,
+    choose,
+    count_failures,
+    later_ticks,
+    network_candidate,
+    write_candidates,
+)
 from jobs.trial import begin, configured
 from models.bundle import load_bundle
 from models.config import ModelConfig, NetworkConfig, TreesConfig, WindowConfig
@@ -101,3 +110,9 @@ def test_the_highest_likelihood_wins_be_it_a_baseline() -> None:
 def test_a_setting_that_networks_do_not_have_is_refused() -> None:
     with pytest.raises(InputError, match=r"Unknown network setting.*found depth"):
         configured(CONFIG, {"depth": 3})
+
+
+def test_of_several_seeds_the_best_stands_for_its_kind(tmp_path: Path) -> None:
+    seeds = [Candidate("trees", f"trees-{i}", "x", value, 1.0) for i, value in enumerate((-0.5, -0.3, -0.4))]
+    write_candidates(tmp_path, seeds)
+    assert json.loads((tmp_path / "candidates.json").read_text())["trees"]["version"] == "trees-1"

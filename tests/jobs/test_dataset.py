@@ -13,7 +13,7 @@ from jobs.dataset import PlantData, load_plant, named_plants
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
 from models.labels import MachineLog
-from models.windows import MachineEvents, channels_of, latest_window, series_of, window_ending
+from models.windows import MachineEvents, channels_of, series_of, tick_of, window_at, window_ending
 
 HOUR = 3_600_000_000
 CLOCK = Clock()
@@ -93,7 +93,8 @@ def test_a_window_from_the_last_rows_of_a_real_history_equals_the_trained_one(pl
     times = table["time"].to_numpy().astype("datetime64[us]").astype(np.int64)
     values = np.stack([table[c].to_numpy() for c in table.column_names[2:]], axis=1)
     for stop in (70, 500, len(times)):
-        tick, online = latest_window("P-05", times[:stop], values[:stop], known["P-05"], clock=CLOCK, window=window)
+        tick, rows = int(tick_of(times[stop - 1 : stop], CLOCK)[0]), slice(max(0, stop - 80), stop)
+        online = window_at("P-05", times[rows], values[rows], known["P-05"], tick=tick, clock=CLOCK, window=window)
         assert online.tobytes() == window_ending(data.series["P-05"], tick, window.length).tobytes()
 
 

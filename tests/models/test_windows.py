@@ -13,9 +13,10 @@ from models.windows import (
     channels_of,
     context,
     grid,
-    latest_window,
     series_of,
+    span_us,
     tick_of,
+    window_at,
     window_ending,
     windows_ending,
 )
@@ -100,6 +101,15 @@ def test_channels_are_in_the_order_of_names_whatever_the_order_given():
     assert channels_of(given_order) == channels_of(given_order[::-1])
 
 
+def test_a_window_asked_for_later_ends_with_empty_ticks_after_what_is_carried() -> None:
+    window = WindowConfig(length=4, carry=1)
+    times, values = np.array([HOUR]), column(7)
+    found = window_at("m", times, values, MachineEvents(), tick=3, clock=CLOCK, window=window)
+    np.testing.assert_array_equal(found[:, 0], [NAN, 7, 7, NAN])
+    far = window_at("m", times, values, MachineEvents(), tick=50, clock=CLOCK, window=window)
+    assert np.isnan(far[:, 0]).all() and far.shape == (4, 3)
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), length=st.integers(4, 12), carry=st.integers(0, 4))
 def test_online_windows_equal_offline_windows_byte_for_byte(data, length, carry):
@@ -117,6 +127,9 @@ def test_online_windows_equal_offline_windows_byte_for_byte(data, length, carry)
     for stop in range(1, len(times) + 1):
         if stop < len(times) and tick_of(times[stop : stop + 1], CLOCK) == tick_of(times[stop - 1 : stop], CLOCK):
             continue  # offline knows all of the tick's readings; the same rows are received only at its last
-        tick, online = latest_window("m", times[:stop], values[:stop], events, clock=CLOCK, window=window)
+        tick = int(tick_of(times[stop - 1 : stop], CLOCK)[0])
+        since = np.searchsorted(times, tick * HOUR - span_us(CLOCK, window), side="right")  # what a store keeps
+        rows = slice(since, stop)
+        online = window_at("m", times[rows], values[rows], events, tick=tick, clock=CLOCK, window=window)
         assert online.tobytes() == window_ending(offline, tick, length).tobytes()
         assert online.shape == (length, 5) and online.dtype == np.float32
