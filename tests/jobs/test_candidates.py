@@ -21,11 +21,14 @@ from jobs.candidates import (
 )
 from jobs.trial import begin, configured
 from models.bundle import load_bundle
+from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig, NetworkConfig, TreesConfig, WindowConfig
 from models.errors import InputError
 from models.features import Sequence
+from models.hazard import log_likelihood
 from models.networks import NetworkModel
 from models.predict import Predictor
+from models.trees import fit_trees
 from models.windows import channels_of, windows_ending
 
 CONFIG = ModelConfig(
@@ -73,6 +76,19 @@ def test_baseline_and_network_are_whole_bundles_that_tell_worn_from_new(study: S
         assert predictor.risk(worn_out)[0] > predictor.risk(new)[0]
         assert predictor.spec.num_failures_trained_on == 12 and 0 < predictor.spec.threshold < 1
         assert predictor.spec.metrics["validation_log_likelihood"] == candidate.log_likelihood
+
+
+def test_a_bundle_is_calibrated_on_the_later_slice(study: Study, tmp_path: Path) -> None:
+    candidate = baseline(study, tmp_path, sensors=True)
+    spec = load_bundle(Path(candidate.folder)).spec
+    model = fit_trees(study.train, study.validate, study.config, study.channels, sensors=True)
+    ticks, failures = later_ticks(study)
+    values = np.concatenate([windows_ending(s.values, np.flatnonzero(s.usable), 16) for s in study.validate])
+    edges = CONFIG.hazard.edges
+    expected = fit_calibration(model.logits(values), edges, ticks.time, ticks.event, num_failures=failures)
+    assert spec.calibration == expected != Calibration()
+    hazard = expected.hazard(model.logits(values))
+    assert candidate.log_likelihood == pytest.approx(log_likelihood(hazard, edges, ticks.time, ticks.event).mean())
 
 
 def test_the_same_study_gives_the_same_version_and_writes_it_once(study: Study, tmp_path: Path) -> None:

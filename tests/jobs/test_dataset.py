@@ -69,6 +69,28 @@ def test_test_windows_are_the_series_own_and_later_than_everything_else() -> Non
     np.testing.assert_array_equal(windows[0, :, 0], np.arange(windows[0, -1, 0] - 7, windows[0, -1, 0] + 1))
 
 
+def test_failures_after_training_do_not_choose_the_unseen_machines() -> None:
+    config, settings = ModelConfig(window=WINDOW), SplitSettings(unseen_machines=0.25)
+    before = {"a": log(100, 105), "b": log(200, 205)}
+    drawn = {
+        plant_data(**before, **later).split_in_time(settings, config).unseen
+        for later in ({}, {"c": log(2900, 2905)}, {"d": log(2500, 2505)}, {"c": log(1500, 1900), "d": log(2000, 2005)})
+    }
+    assert len(drawn) == 1
+    many = {"c": MachineLog(*(np.arange(1, 20) * 10 * HOUR for _ in range(3)))}
+    assert {plant_data(**before, **many).split_in_time(settings, config).unseen} != drawn
+
+
+def test_ticks_inside_an_outage_are_not_judged() -> None:
+    from jobs.evaluation.rows import later_rows
+
+    data = plant_data(a=log(2700, 2705))  # down for five hours, sensors still sending
+    split = data.split_in_time(SplitSettings(unseen_machines=0), ModelConfig(window=WINDOW))
+    rows = later_rows(data, split)
+    of_a = set((rows.time_us[rows.ticks.machine == rows.machines.index("a")] // HOUR).tolist())
+    assert {2699, 2705} <= of_a and of_a.isdisjoint(range(2700, 2705))
+
+
 def test_an_unknown_plant_is_named_with_those_that_are_known(home: Home) -> None:
     with pytest.raises(InputError, match=r"No plant.*millwright connect"):
         named_plants(home, "all")
