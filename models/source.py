@@ -19,6 +19,8 @@ Role = Literal["readings", "failures", "maintenance", "errors", "operating_state
 EVENT_KIND: dict[str, str] = {
     "failures": "failure", "maintenance": "maintenance", "errors": "error", "operating_states": "operating_state",
 }  # fmt: skip
+Severity = Literal["off", "note", "quarantine", "stop"]
+Check = Literal["impossible", "unit_jump", "stuck", "gap", "clock_step", "dst_fold", "future"]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
@@ -28,11 +30,16 @@ class CsvFormat(Frozen):
     ``encoding`` is Python's name (``utf-8-sig`` drops a byte order mark). Leading lines that start
     with ``comment`` are skipped, however many a file has, then ``skip_rows`` lines, then comes the
     header (unless ``columns`` names the columns of a file without one), then ``skip_after_header``
-    lines (a row of units). ``delimiter`` may be ``whitespace`` (runs of blanks, trailing ones too).
+    lines (a row of units). ``delimiter`` may be ``whitespace`` (runs of blanks, trailing ones too), or
+    ``fixed``: then ``widths`` are the columns' widths in characters, and the last one takes the rest of
+    the line. ``quote`` is empty where quotes mean nothing.
     """
 
-    delimiter: str = Field(",", pattern=r"^(.|\t|whitespace)$")
+    delimiter: str = Field(",", pattern=r"^(.|\t|whitespace|fixed)$")
+    widths: tuple[int, ...] | None = None
+    quote: Literal['"', "'", ""] = '"'
     decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", "'", " "] = ""
     encoding: str = "utf-8"
     columns: tuple[str, ...] | None = None
     comment: str | None = None
@@ -45,10 +52,13 @@ class TimeFormat(Frozen):
 
     ``format``: ``iso`` (date, or date and time; ``T`` or a blank; with or without an offset; also a
     Parquet timestamp), ``epoch_s|ms|us|ns``, ``counter`` (epoch + n steps), or a strptime pattern.
-    ``zone`` is an IANA name, applied where neither the text nor the type carries an offset.
+    ``zone`` is an IANA name, applied where neither the text nor the type carries an offset. Where the
+    date has a column of its own, ``date_column``, ``column`` holds the time of day: both are joined with
+    a blank, the date first, and read by ``format``.
     """
 
     column: str
+    date_column: str | None = None
     format: str = "iso"
     zone: str = "UTC"
     step_s: float | None = None  # a counter's step
@@ -58,8 +68,8 @@ class MachineFrom(Frozen):
     """Where a row's machine comes from; ``prefix`` keeps equal numbers in two files apart.
 
     ``pattern`` is searched (``re.search``) in the file's name (``file_name``), in its folder's path
-    below the root, with ``/`` (``folder``), or in the tag (``tag``). ``column`` and ``constant`` use
-    ``column`` and ``value``.
+    below the root, with ``/`` (``folder``), or in the tag (``tag``; in the wide layout a column's name is
+    its tag). ``column`` and ``constant`` use ``column`` and ``value``.
     """
 
     kind: Literal["column", "file_name", "folder", "constant", "tag"] = "column"
@@ -80,14 +90,36 @@ class MachineFrom(Frozen):
         return pattern
 
 
+class Checks(Frozen):
+    """What is looked for in a batch, and what follows where it is found.
+
+    ``note``: told; ``quarantine``: these cells never reach history; ``stop``: the batch is held, so that
+    nothing of it reaches history, until a person accepts it or the files are corrected.
+    """
+
+    impossible: Severity = "quarantine"  # values that the sensor cannot read
+    future: Severity = "quarantine"  # readings from the future
+    unit_jump: Severity = "stop"  # from one batch to the next, or within one, as if the unit had changed
+    stuck: Severity = "note"  # the same value for too long while others move
+    gap: Severity = "note"  # no readings for many periods
+    clock_step: Severity = "note"  # a logger's clock was set
+    dst_fold: Severity = "note"  # hours that a local clock shows twice or never
+
+
 class SensorColumn(Frozen):
-    """One raw column or tag: the sensor it becomes, what it measures, and in which unit it is written."""
+    """One raw column or tag: the sensor it becomes, what it measures, and in which unit it is written.
+
+    ``states`` reads text as numbers (``{"RUN": 1, "STOP": 0}``). ``checks`` holds what differs from the plant's.
+    """
 
     sensor: str = Field(min_length=1)
     kind: str = "number"
     unit: str = "1"
     low: float | None = None  # physically possible range, in canonical units
     high: float | None = None
+    states: dict[str, float] = {}
+    stuck_h: float | None = Field(None, gt=0)  # the same value for longer is a stuck sensor
+    checks: dict[Check, Severity] = {}
 
     @field_validator("kind")
     @classmethod
@@ -100,16 +132,20 @@ class SensorColumn(Frozen):
 class Stream(Frozen):
     """A set of files of one format and one role. ``fields`` maps a table's column to a raw column.
 
-    A file's compression (gzip, zstd) is told by its first bytes, never by the description. The machine
+    A file's compression (gzip, zstd) is told by its first bytes, never by the description; where the
+    files are zip archives, ``member`` is a glob of the members that are meant. The machine
     is never among ``fields``; an event's ``started_at`` is, and equals ``time.column``. Every time
     column of the stream is written as ``time``, except the fields in ``times``. In the long layout
     ``sensors`` is keyed by the tag, or by the pattern's group ``sensor`` where the machine is in the tag.
+    A long stream without ``tag_column`` has one sensor a file: ``tag_pattern`` (a regular expression with
+    the group ``tag``) is searched in the file's path below the root.
     A readings stream without ``machine_type`` takes each machine's type from the machines stream.
     """
 
     name: str
     role: Role
     files: str  # a glob below the source's root, as pathlib reads it; hidden files never match
+    member: str | None = None
     format: Literal["csv", "jsonl", "json", "parquet"] = "csv"
     csv: CsvFormat = CsvFormat()
     layout: Literal["wide", "long"] = "wide"
@@ -118,6 +154,7 @@ class Stream(Frozen):
     machine_type: str | None = None
     sensors: dict[str, SensorColumn] = {}
     tag_column: str | None = None  # long layout
+    tag_pattern: str | None = None
     value_column: str | None = None
     quality_column: str | None = None
     quality_good: tuple[str, ...] = ()
@@ -143,6 +180,7 @@ class SourceDescription(Frozen):
     root: str
     clock: Clock = Clock()
     streams: tuple[Stream, ...] = Field(min_length=1)
+    checks: Checks = Checks()
     doubts: dict[str, str] = {}
 
     @field_validator("plant")

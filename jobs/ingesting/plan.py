@@ -208,7 +208,7 @@ def new_plan(
 
 
 def digest_of(description: BaseModel) -> str:
-    return hashlib.sha256(description.model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(description.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def _has_begun(home: Home, plan: Plan) -> bool:

@@ -52,6 +52,15 @@ class Wrong:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A part of a large text file: bytes from a line's start to a line's end; ``first_line`` counts from 1."""
+
+    start: int
+    stop: int
+    first_line: int
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Raw rows in the file's order: the wanted columns that the file has, as text or as its own type.
 
