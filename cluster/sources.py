@@ -148,8 +148,9 @@ def _table(key: str, entries: Mapping[str, Any], notes: Notes) -> Table:
     _comment(table, notes.get(key))
     for name, entry in entries.items():
         if hasattr(entry, "model_dump"):
-            full = isinstance(entry, SensorColumn)  # kind and unit are worth reading even where they are the default
-            tree = entry.model_dump(exclude_none=True, exclude_defaults=not full)
+            tree = entry.model_dump(exclude_none=True, exclude_defaults=True)
+            if isinstance(entry, SensorColumn):  # kind and unit are worth reading even where they are the default
+                tree = {"sensor": entry.sensor, "kind": entry.kind, "unit": entry.unit} | tree
         else:
             tree = entry
         item = _inline(tree) if isinstance(tree, Mapping) else tomlkit.item(tree)
