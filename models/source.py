@@ -69,7 +69,9 @@ class MachineFrom(Frozen):
 
     ``pattern`` is searched (``re.search``) in the file's name (``file_name``), in its folder's path
     below the root, with ``/`` (``folder``), or in the tag (``tag``; in the wide layout a column's name is
-    its tag). ``column`` and ``constant`` use ``column`` and ``value``.
+    its tag). ``column`` and ``constant`` use ``column`` and ``value``. What is found so becomes
+    ``prefix + names.get(found, found)``: ``names`` holds the machines that a stream calls otherwise than
+    the plant's list of machines does (by an equipment number, a functional location, a tag's loop number).
     """
 
     kind: Literal["column", "file_name", "folder", "constant", "tag"] = "column"
@@ -77,6 +79,7 @@ class MachineFrom(Frozen):
     value: str | None = None
     pattern: str | None = None  # a regular expression with group `machine` (and `sensor` where kind is `tag`)
     prefix: str = ""
+    names: dict[str, str] = {}
 
     @field_validator("pattern")
     @classmethod
@@ -139,6 +142,8 @@ class Stream(Frozen):
     ``sensors`` is keyed by the tag, or by the pattern's group ``sensor`` where the machine is in the tag.
     A long stream without ``tag_column`` has one sensor a file: ``tag_pattern`` (a regular expression with
     the group ``tag``) is searched in the file's path below the root.
+    ``where`` keeps the rows of which every named raw column holds one of its texts; other rows belong to
+    another stream over the same files, or to none, and are no rows of this one.
     A readings stream without ``machine_type`` takes each machine's type from the machines stream.
     """
 
@@ -149,6 +154,7 @@ class Stream(Frozen):
     format: Literal["csv", "jsonl", "json", "parquet"] = "csv"
     csv: CsvFormat = CsvFormat()
     layout: Literal["wide", "long"] = "wide"
+    where: dict[str, tuple[str, ...]] = {}  # raw column -> accepted texts (events: a log of several kinds)
     time: TimeFormat | None = None
     machine: MachineFrom = MachineFrom()
     machine_type: str | None = None

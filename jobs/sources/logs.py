@@ -8,6 +8,7 @@ the work order, or the start and code (else the failure mode) where there is non
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,14 +18,15 @@ import pyarrow.compute as pc
 
 from cluster.storage import EVENTS, MACHINES
 from jobs.sources.raw import Chunk, Reason, Wanted, Wrong
-from jobs.sources.times import to_us
-from jobs.sources.values import machine_of_file, to_float, to_text
+from jobs.sources.times import DAY_US, joined, to_us
+from jobs.sources.values import encoded, machine_of_file, named, to_float, to_text
 from models.source import EVENT_KIND, Stream, TimeFormat
 
 Mask = npt.NDArray[np.bool_]
 ALIASES = {"work_order": "external_id", "time": "started_at", "state": "code"}
 _TIMES = ("started_at", "ended_at", "recorded_at", "valid_from", "valid_to")
 _NUMBERS = ("downtime_h", "cost")
+_WHOLE = re.compile(r"\A(-?\d+)\.0+\Z")  # 1.0, which another file writes as 1
 
 
 def fields_of(stream: Stream) -> dict[str, str]:
@@ -40,6 +42,9 @@ def wanted(stream: Stream) -> Wanted:
     found = {raw: "time" if name in _TIMES else "text" for name, raw in fields_of(stream).items()}
     if stream.machine.kind == "column" and stream.machine.column:
         found[stream.machine.column] = "text"
+    for form in (stream.time, *stream.times.values()):
+        if form is not None and form.date_column:
+            found[form.date_column] = "time"
     return found  # type: ignore[return-value]
 
 
@@ -47,11 +52,17 @@ def required(stream: Stream) -> list[str]:
     """Raw columns without which no row of the log means anything."""
     start = fields_of(stream).get("started_at") if stream.role != "machines" else None
     machine = stream.machine.column if stream.machine.kind == "column" else None
-    return [column for column in (machine, start) if column]
+    date = stream.time.date_column if start and stream.time else None
+    return [column for column in (machine, start, date) if column]
 
 
-def canonical(chunk: Chunk, stream: Stream, path: str, plant: str) -> tuple[pa.Table, list[Wrong], int]:
-    """Rows of EVENTS or MACHINES (``source_id`` empty), what is wrong, and the number of source rows."""
+def canonical(
+    chunk: Chunk, stream: Stream, path: str, plant: str, *, now_us: int | None = None
+) -> tuple[pa.Table, list[Wrong], int]:
+    """Rows of EVENTS or MACHINES (``source_id`` empty), what is wrong, and the number of source rows.
+
+    A failure that starts more than a day after ``now_us`` is wrong; other events may be planned.
+    """
     num_rows = chunk.table.num_rows + sum(entry.scope == "row" for entry in chunk.wrong)
     schema = MACHINES if stream.role == "machines" else EVENTS
     if chunk.table.num_rows == 0:
@@ -65,6 +76,9 @@ def canonical(chunk: Chunk, stream: Stream, path: str, plant: str) -> tuple[pa.T
         columns["machine_type"] = _types(columns["machine_type"], stream)
     else:
         lost[Reason.TIME] = np.asarray(columns["started_at"].is_null())
+        if stream.role == "failures" and now_us is not None:
+            started = np.asarray(pc.fill_null(columns["started_at"].cast(pa.int64()), 0))
+            lost[Reason.FUTURE] = started > now_us + DAY_US
         columns["kind"] = pa.array([EVENT_KIND[stream.role]] * chunk.table.num_rows)
         columns["recorded_at"] = pc.coalesce(columns["recorded_at"], columns["ended_at"], columns["started_at"])
     wrong, bad = _wrong(chunk, lost, cells)
@@ -80,7 +94,7 @@ def event_id(plant: str, event: Mapping[str, object]) -> str:
     own = ("external_id",) if event.get("external_id") else ("started_at", "code")
     if not any(event.get(name) for name in ("external_id", "component", "code")):
         own = (*own, "failure_mode")  # nothing else tells two failures of one moment apart
-    parts = [plant, *(str(event.get(name) or "") for name in ("machine", "kind", "component", *own))]
+    parts = [plant, *(_WHOLE.sub(r"\1", str(event.get(name) or "")) for name in ("machine", "kind", "component", *own))]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
@@ -88,8 +102,9 @@ def _machine(chunk: Chunk, stream: Stream, path: str) -> pa.Array:
     if stream.machine.kind != "column":
         name = machine_of_file(path, stream.machine)
         return pa.array([name] * chunk.table.num_rows, pa.string())
-    text = to_text(chunk.table[stream.machine.column or "machine"])
-    return pc.binary_join_element_wise(stream.machine.prefix, text, "") if stream.machine.prefix else text
+    codes, found = encoded(chunk.table[stream.machine.column or "machine"])
+    names = [*(named(name, stream.machine) for name in found), None]
+    return pa.array(names, pa.string()).take(pa.array(np.where(codes < 0, len(found), codes)))
 
 
 def _columns(
@@ -106,7 +121,8 @@ def _columns(
         if name in _TIMES:
             own = stream.times.get(name) or stream.times.get(_raw_name(name, stream)) or stream.time
             form = own or TimeFormat(column=column)
-            found = to_us(raw[column], form)
+            parted = form.date_column in raw.column_names and form.column == column
+            found = to_us(joined(raw, form) if parted else raw[column], form)
             cells.append((column, Reason.TIME, np.asarray(pc.and_(found.is_null(), text.is_valid()))))
             columns[name] = found.cast(pa.timestamp("us", "UTC"))
         elif name in _NUMBERS:

@@ -65,16 +65,20 @@ class Chunk:
     """Raw rows in the file's order: the wanted columns that the file has, as text or as its own type.
 
     ``locate`` gives line and raw text of rows by their index in ``table``. ``num_rows`` counts rows
-    even where no wanted column exists.
+    even where no wanted column exists. A cell of ``texts`` (by column and row) holds something that is no
+    number; in ``table`` it is null.
     """
 
     table: pa.Table
     locate: Callable[[Sequence[int]], list[tuple[int, str]]]
     wrong: list[Wrong] = field(default_factory=list)
+    texts: Mapping[str, Texts] = field(default_factory=dict)
 
 
-# Column -> how it is to be read: `text` as it stands, `number`, or `time` (text, or the file's own type).
-Wanted = Mapping[str, Literal["text", "number", "time"]]
+Texts = dict[int, str]  # row -> what its cell holds
+# Column -> how it is to be read: `text` as it stands, `name` (text that comes again and again), `number`,
+# or `time` (text, or the file's own type).
+Wanted = Mapping[str, Literal["text", "name", "number", "time"]]
 Chunks = Iterator[Chunk]
 
 

@@ -1,4 +1,4 @@
-"""Bytes of a text file as blocks of whole lines: decompressed, in UTF-8, in bounded memory.
+"""A text file as blocks of whole lines, in bounded memory.
 
 The one idea: a file of any size is a stream of blocks of about 8 MB that end at a line's end; what
 cannot be read (a cut-off archive, an endless line) is told with its line and never ends the stream early.
@@ -6,24 +6,18 @@ cannot be read (a cut-off archive, an endless line) is told with its line and ne
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import gzip
-import lzma
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from jobs.sources.raw import MAX_RAW, Reason, Wrong
+from jobs.sources.decoded import bytes_of, is_plain
+from jobs.sources.raw import MAX_RAW, Reason, Span, Wrong
+from models.source import Stream
 
 BLOCK_BYTES = 8 << 20  # also the longest line that is read
-_PIECE = 1 << 20
-_UTF8 = ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii")
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+MOST_BARREN = 256 << 20  # bytes without a row, blank lines or one endless one, after which a file is given up
+_TRIED = 64  # line ends, for one outside of quotes
+_SMALL, _SHORT_LINE = 1 << 18, 16
 
 
 @dataclass(frozen=True)
@@ -33,42 +27,92 @@ class Block:
     data: bytes
     first_line: int
     wrong: list[Wrong] = field(default_factory=list)
+    num_lines: int | None = None  # where it was counted
 
 
-def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False, size: int = BLOCK_BYTES) -> Iterator[Block]:
-    """Every line of the file, in order. ``quoted``: never cut between two quotes of a quoted field.
+def blocks(
+    path: Path, *, encoding: str = "utf-8", quote: str = "", size: int = BLOCK_BYTES, span: Span | None = None
+) -> Iterator[Block]:
+    """Every line of the file, or of a ``span`` of it, in order. ``quote``: never cut between two of them.
 
     A fault in the file comes as ``wrong`` of a block, after every good line before it. Raises OSError
     where the file cannot be opened.
     """
-    cutter = _Cutter(size, quoted)
+    cutter = _Cutter(size, quote.encode(), span.first_line if span else 1)
     fault: Wrong | None = None
-    try:
-        for data in _decoded(path, encoding):
-            yield from cutter.feed(data)
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
-            raise
-        fault = Wrong(Reason.TRUNCATED, detail=str(error), scope="file")
-    except UnicodeError as error:
-        fault = Wrong(Reason.ENCODING, detail=f"not {encoding}: {error!s:.200}", scope="file")
+    for part in bytes_of(path, encoding, span):
+        if isinstance(part, Wrong):
+            fault = part
+        else:
+            yield from cutter.feed(part)
+        if cutter.barren > MOST_BARREN:
+            detail = f"{MOST_BARREN >> 20} MB without a row: not read further"
+            fault = Wrong(Reason.LONG_LINE, detail=detail, scope="file")
+            break
     yield from cutter.end(fault)
+
+
+def splittable(path: Path, stream: Stream) -> bool:
+    """Whether spans of the file can be read apart: lines of plain text, one byte a line end. Raises OSError."""
+    if stream.format not in ("csv", "jsonl"):
+        return False
+    return is_plain(path, stream.csv.encoding if stream.format == "csv" else "utf-8")
+
+
+def pieces(block: Block, *, quote: str = "") -> Iterator[Block]:
+    """The block, in smaller ones where its lines are so short that a row of each would fill the memory."""
+    if not block.data or block.data.isspace():
+        return
+    if len(block.data) < _SMALL or (block.num_lines or block.data.count(b"\n")) * _SHORT_LINE < len(block.data):
+        yield block
+        return
+    cutter = _Cutter(_SMALL, quote.encode(), block.first_line)
+    for start in range(0, len(block.data), _SMALL):
+        yield from cutter.feed(block.data[start : start + _SMALL])
+    yield from cutter.end(None)
+
+
+def without_bad_bytes(block: Block) -> tuple[bytes, list[Wrong]]:
+    """The block with every line that is not UTF-8 or holds a NUL left empty."""
+    try:
+        block.data.decode()
+        if b"\0" not in block.data:
+            return block.data, []
+    except UnicodeDecodeError:
+        pass
+    lines, wrong = block.data.split(b"\n"), []
+    for index, line in enumerate(lines):
+        if _is_text(line):
+            continue
+        shown = line[:MAX_RAW].decode("utf-8", "replace").replace("\0", "\\0")[:MAX_RAW]
+        wrong.append(Wrong(Reason.ENCODING, block.first_line + index, shown, "not UTF-8, or a NUL byte"))
+        lines[index] = b""
+    return b"\n".join(lines), wrong
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        return "\0" not in line.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 class _Cutter:
     """Cuts a stream of bytes into blocks of whole lines."""
 
-    def __init__(self, size: int, quoted: bool) -> None:
-        self.size, self.quoted = size, quoted
+    def __init__(self, size: int, quote: bytes, first_line: int) -> None:
+        self.size, self.quote = size, quote
         self.rest: list[bytes] = []
         self.pending = 0
-        self.line = 1
+        self.line = first_line
         self.skipping = False  # inside a line that is too long
+        self.barren = 0  # bytes since the last line that holds something
 
     def feed(self, data: bytes) -> Iterator[Block]:
         if self.skipping:
             end = data.find(b"\n")
             if end < 0:
+                self.barren += len(data)
                 return
             self.skipping, self.line, data = False, self.line + 1, data[end + 1 :]
         self.rest.append(data)
@@ -95,71 +139,26 @@ class _Cutter:
             yield self._block(data[:end])
         if len(rest) >= self.size:
             yield Block(b"", self.line, [Wrong(Reason.LONG_LINE, self.line, _text(rest), f"over {self.size} bytes")])
-            self.skipping, rest = True, b""
+            self.skipping, self.barren, rest = True, self.barren + len(rest), b""
         self.rest, self.pending = [rest] if rest else [], len(rest)
 
     def _end_of_lines(self, data: bytes) -> int:
         last = end = data.rfind(b"\n")
-        if self.quoted and data.count(b'"', 0, end + 1) % 2:
-            for _ in range(64):
-                end = data.rfind(b"\n", 0, end)
-                if end < 0 or data.count(b'"', 0, end + 1) % 2 == 0:
-                    break
-        return last if end < 0 else end  # a stray quote: better to cut than to hold the whole file
+        quotes = data.count(self.quote, 0, end + 1) if self.quote else 0
+        for _ in range(_TRIED):
+            if quotes % 2 == 0 or end < 0:
+                break
+            before = data.rfind(b"\n", 0, end)
+            quotes -= data.count(self.quote, before + 1, end + 1)
+            end = before
+        return last if end < 0 or quotes % 2 else end  # a stray quote: better to cut than to hold the whole file
 
     def _block(self, data: bytes) -> Block:
-        block = Block(data, self.line)
-        self.line += data.count(b"\n")
+        self.barren = self.barren + len(data) if data.isspace() else 0
+        block = Block(data, self.line, num_lines=data.count(b"\n"))
+        self.line += block.num_lines or 0
         return block
 
 
-def _decoded(path: Path, encoding: str) -> Iterator[bytes]:
-    """The file's text as UTF-8 without a byte order mark, and with ``\\n`` for every line end."""
-    first, decoder, returned = True, None, False
-    for data in _unpacked(path):
-        if first:
-            first = False
-            bom, found = next(((b, e) for b, e in _BOMS if data.startswith(b)), (b"", encoding))
-            if found.lower() in _UTF8:
-                data = data[len(bom) :]  # noqa: PLW2901
-            else:
-                decoder = codecs.getincrementaldecoder(found)()
-        text = decoder.decode(data).encode() if decoder else data
-        if b"\r" in text or returned:
-            text, returned = _line_ends(text, returned)
-        yield text
-    if decoder:
-        yield decoder.decode(b"", True).encode()
-    if returned:
-        yield b"\n"
-
-
-def _line_ends(text: bytes, returned: bool) -> tuple[bytes, bool]:
-    # A \r at the very end waits for the next piece: it may be half of \r\n.
-    text = (b"\r" if returned else b"") + text
-    waits = text.endswith(b"\r")
-    return (text[:-1] if waits else text).replace(b"\r\n", b"\n").replace(b"\r", b"\n"), waits
-
-
-def _unpacked(path: Path) -> Iterator[bytes]:
-    """Bytes of the file, unpacked by its first bytes: gzip, zstd, bzip2, xz, or as they are."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-        file.seek(0)
-        if magic.startswith(b"\x28\xb5\x2f\xfd"):
-            with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
-                yield from iter(lambda: stream.read(_PIECE), b"")
-            return
-        # `read1` hands out what it has before an archive's fault is told; `read` would lose it.
-        opened: Any = file
-        if magic.startswith(b"\x1f\x8b"):
-            opened = gzip.GzipFile(fileobj=file)
-        elif magic.startswith(b"BZh"):
-            opened = bz2.BZ2File(file)
-        elif magic.startswith(b"\xfd7zXZ"):
-            opened = lzma.LZMAFile(file)  # noqa: SIM115 closed with `file`, which it does not own
-        yield from iter(lambda: opened.read1(_PIECE), b"")
-
-
 def _text(data: bytes) -> str:
-    return data[:MAX_RAW].decode("utf-8", "replace")
+    return data[:MAX_RAW].decode("utf-8", "replace").replace("\0", "\\0")[:MAX_RAW]

@@ -1,7 +1,7 @@
 """Times of a raw column as microseconds since the epoch, UTC; null where a value is no time.
 
-The one idea: Arrow parses whole columns, each distinct text once. What its C parser lets pass
-(31 February) is caught by printing the time again, and only such texts are looked at one by one.
+The one idea: texts of one length are read by their digits' columns (`stamps`). Arrow parses the others, each
+distinct text once; what its C parser lets pass (31 February) is caught by printing the time again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.sources import stamps
 from models.errors import InputError
 from models.source import TimeFormat
 
@@ -20,6 +21,8 @@ EARLIEST_US = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 FIRST_READING_US = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000  # as `connect` takes epochs
 LATEST_US = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 UNIT_US = {"epoch_s": 1e6, "epoch_ms": 1e3, "epoch_us": 1.0, "epoch_ns": 1e-3}
+DAY_US = 86_400_000_000
+_MANY_DAYS = 200_000
 _LOCAL = pa.timestamp("us")
 _ISO = r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
 _OFFSET = r"(?:[zZ]|[+-]\d{2}(?::?\d{2})?)"
@@ -45,6 +48,14 @@ def to_us(column: pa.ChunkedArray, form: TimeFormat, *, series: npt.NDArray[np.i
         found = _of_text(array.cast(pa.string()), form, series)
     possible = pc.and_(pc.greater_equal(found, EARLIEST_US), pc.less(found, LATEST_US))
     return pc.if_else(possible, found, pa.scalar(None, pa.int64()))
+
+
+def joined(table: pa.Table, form: TimeFormat) -> pa.ChunkedArray | pa.Array:
+    """The column of a time; date and time of day as one text where they are two."""
+    if form.date_column is None:
+        return table[form.column]
+    parts = (pc.utf8_trim_whitespace(table[name].cast(pa.string())) for name in (form.date_column, form.column))
+    return pc.binary_join_element_wise(*parts, " ")
 
 
 def check_zone(zone: str) -> None:
@@ -79,16 +90,30 @@ def _of_number(array: pa.Array, form: TimeFormat) -> pa.Array:
 
 
 def _of_text(array: pa.Array, form: TimeFormat, series: npt.NDArray[np.int64] | None) -> pa.Array:
+    us, good, utc = stamps.read(array, form.format)
+    if good.all() and len(good):
+        return pa.array(us) if utc else _zoned(pa.array(us, _LOCAL), form.zone, series)
+    left = np.flatnonzero(~good)
+    local, moments = _one_by_one(array.take(pa.array(left)), form.format)
+    found = [np.where(good, us, 0) if own else np.zeros(len(us), np.int64) for own in (not utc, utc)]
+    missing = [~good if own else np.ones(len(us), bool) for own in (not utc, utc)]
+    for values, lost, slow in zip(found, missing, (local.cast(pa.int64()), moments), strict=True):
+        values[left], lost[left] = np.asarray(pc.fill_null(slow, 0)), np.asarray(slow.is_null())
+    placed = _zoned(pa.array(found[0], pa.int64(), mask=missing[0]).cast(_LOCAL), form.zone, series)
+    return pc.coalesce(pa.array(found[1], pa.int64(), mask=missing[1]), placed)
+
+
+def _one_by_one(array: pa.Array, pattern: str) -> tuple[pa.Array, pa.Array]:
+    """Local times, and microseconds UTC of texts with an offset; each distinct text is looked at once."""
     encoded = array.dictionary_encode()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
-    if form.format == "iso":
+    if pattern == "iso":
         local, utc = _iso(texts)
-    elif any(mark in form.format for mark in _PYTHON_ONLY):
-        local, utc = _by_python(texts, form.format)
+    elif any(mark in pattern for mark in _PYTHON_ONLY):
+        local, utc = _by_python(texts, pattern)
     else:
-        local, utc = _by_pattern(texts, form.format), pa.nulls(len(texts), pa.int64())
-    placed = _zoned(local.take(encoded.indices), form.zone, series)
-    return pc.coalesce(utc.take(encoded.indices), placed)
+        local, utc = _by_pattern(texts, pattern), pa.nulls(len(texts), pa.int64())
+    return local.take(encoded.indices), utc.take(encoded.indices)
 
 
 def _iso(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -144,8 +169,44 @@ def _by_python(texts: pa.Array, pattern: str) -> tuple[pa.Array, pa.Array]:
 def _zoned(local: pa.Array, zone: str, series: npt.NDArray[np.int64] | None) -> pa.Array:
     if zone in ("UTC", "Etc/UTC", "GMT"):
         return local.cast(pa.int64())
-    early = pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="earliest")
-    late = pc.assume_timezone(local, zone, ambiguous="latest", nonexistent="latest")
+    moments = np.asarray(pc.fill_null(local.cast(pa.int64()), 0))
+    offset, steady = _offsets(moments, zone)
+    found = moments - offset
+    lost = np.asarray(local.is_null())
+    rows = np.flatnonzero(~steady & ~lost)
+    if len(rows):
+        own = _around_a_change(local.take(pa.array(rows)), zone, None if series is None else series[rows])
+        found[rows], lost[rows] = np.asarray(pc.fill_null(own, 0)), np.asarray(own.is_null())
+    return pa.array(found, pa.int64(), mask=lost if lost.any() else None)
+
+
+def _offsets(moments: npt.NDArray[np.int64], zone: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The zone's offset in each row, and whether it is the same all day long, asked once a day."""
+    days = moments // DAY_US
+    first = int(days.min()) if len(days) else 0
+    if len(days) and int(days.max()) - first < _MANY_DAYS:
+        place = days - first
+        present = np.flatnonzero(np.bincount(place)) + first
+        index = np.zeros(int(place.max()) + 1, np.int64)
+        index[present - first] = np.arange(len(present))
+        place = index[place]
+    else:
+        present, place = np.unique(days, return_inverse=True)
+    edges = [pa.array((present + more) * DAY_US, _LOCAL) for more in (0, 1)]
+    start, end = (
+        np.asarray(pc.subtract(edge.cast(pa.int64()), _placed(edge, zone, "earliest").cast(pa.int64())))
+        for edge in edges
+    )
+    return start[place], (start == end)[place]
+
+
+def _placed(local: pa.Array, zone: str, which: str) -> pa.Array:
+    return pc.assume_timezone(local, zone, ambiguous=which, nonexistent=which)
+
+
+def _around_a_change(local: pa.Array, zone: str, series: npt.NDArray[np.int64] | None) -> pa.Array:
+    """Local times of days on which clocks are changed."""
+    early, late = _placed(local, zone, "earliest"), _placed(local, zone, "latest")
     differ = pc.fill_null(pc.not_equal(early, late), False)
     if not pc.any(differ).as_py():
         return early.cast(pa.int64())

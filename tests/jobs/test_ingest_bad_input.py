@@ -170,7 +170,7 @@ def test_a_file_whose_columns_have_types_that_say_nothing_stops_no_other(home: H
 
 
 def test_torn_files_of_the_home_are_named(home: Home, raw: Path) -> None:
-    (plan,) = (home.plans / PLANT).glob("0*.json")
+    (plan,) = (path for path in (home.plans / PLANT).glob("0*.json") if path.suffixes == [".json"])
     whole = plan.read_bytes()
     plan.write_bytes(whole[:40])
     with pytest.raises(MillwrightError, match=r"Unreadable plan of a batch: .*000001-.*json"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.sources import csv, jsonl, parquet
 from jobs.sources.raw import Chunk, Chunks, Wanted
-from jobs.sources.values import split_tags, to_float
+from jobs.sources.values import split_tags
 from models.quality import scale_of
 from models.source import CsvFormat, MachineFrom, SensorColumn
 
@@ -50,12 +50,10 @@ def test_a_table_without_header_in_runs_of_blanks(tmp_path: Path) -> None:
     assert [line for line, _ in chunks[0].locate([0, 1])] == [1, 2]
 
 
-def test_a_bad_number_leaves_its_block_as_text_and_locates_its_row(tmp_path: Path) -> None:
+def test_a_bad_number_is_told_by_its_row_beside_numbers_that_are_read(tmp_path: Path) -> None:
     found, _, chunks = of_text(tmp_path, "m,x\nA,1\nB,n/a?\nC,3,4\nD,5\n")
-    assert found == [("A", "1"), ("B", "n/a?"), ("D", "5")]
-    values, bad = to_float(chunks[0].table["x"])
-    np.testing.assert_array_equal(values, [1, np.nan, 5])
-    assert bad.tolist() == [False, True, False]
+    assert found == [("A", 1.0), ("B", None), ("D", 5.0)]
+    assert chunks[0].texts == {"x": {1: "n/a?"}}
     assert chunks[0].locate([1, 2]) == [(3, "B,n/a?"), (5, "D,5")]
     assert [(w.line, w.reason, w.raw) for w in chunks[0].wrong] == [(4, "wrong_number_of_columns", "C,3,4")]
 
