@@ -23,7 +23,7 @@ from models.source import SensorColumn, SourceDescription, Stream
 
 _SEAL = "# connect "  # first line: this, the digest of everything below it, and what it is for
 _WHY = "(digest of the rest: connect overwrites this file only while nobody has edited it)"
-_INLINE = ("csv", "time", "machine")
+_INLINE = ("csv", "where", "time", "machine")
 _TABLES = ("fields", "values", "times", "sensors")
 
 Notes = Mapping[str, str]  # dotted key, such as "streams.pumps.time" -> comment
@@ -86,7 +86,7 @@ def _expected(error: ErrorDetails) -> str:
         return "a key that is known here"
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "string_pattern_mismatch":
-        return "one character or 'whitespace'"
+        return "one character, 'whitespace' or 'fixed'"
     return text[:1].lower() + text[1:]
 
 
@@ -110,6 +110,8 @@ def _body(description: SourceDescription, notes: Notes) -> str:
     _comment(clock, notes.get("clock"))
     clock.update(description.clock.model_dump())
     document.add("clock", clock)
+    if own := description.checks.model_dump(exclude_defaults=True):
+        document.add("checks", tomlkit.item(own))
     streams: AoT = tomlkit.aot()
     for stream in description.streams:
         prefix = f"streams.{stream.name}."

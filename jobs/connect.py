@@ -18,17 +18,22 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster import lineage
 from cluster.home import Home
 from cluster.report import Progress, Report
 from cluster.sources import edited, read_source, write_source
-from jobs.infer import clocks, questions, roles, streams
+from jobs.infer import clocks, equipment, kinds, questions, roles, streams
 from jobs.infer.columns import profile
+from jobs.infer.kinds import Kind
 from jobs.infer.layout import Group, alone, group
 from jobs.infer.machines import overlap
+from jobs.infer.moments import joined
 from jobs.infer.sampling import find
 from jobs.infer.streams import Draft, Part
 from models.errors import InputError
-from models.source import SourceDescription, TimeFormat, checked_name
+from models.source import SourceDescription, TimeFormat
+
+_REMARKS = 8  # that a terminal shows
 
 
 class ConnectedStream(BaseModel):
@@ -52,6 +57,7 @@ class ConnectReport(Report):
     path: str
     streams: list[ConnectedStream]
     doubts: dict[str, str]
+    remarks: list[str] = []
 
     def render(self) -> RenderableType:
         table = Table(title=f"Plant {self.plant}", title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -67,7 +73,10 @@ class ConnectReport(Report):
         asked = [Text(f"{number}. {text}") for number, text in enumerate(self.doubts.values(), 1)]
         heading = f"{len(asked)} to check:" if asked else "Nothing is in doubt."
         written = Text(f"Written to {self.path}", overflow="fold")
-        return Rendered(table, Text(), *sensors, Text(), Text(heading, style="bold"), *asked, written)
+        told = [Text(f"Note: {text}") for text in self.remarks[:_REMARKS]]
+        if len(self.remarks) > _REMARKS:
+            told.append(Text(f"Note: {len(self.remarks) - _REMARKS} more remarks stand beside their streams"))
+        return Rendered(table, Text(), *sensors, *told, Text(), Text(heading, style="bold"), *asked, written)
 
 
 def run(home: Home, *, path: Path, plant: str, force: bool = False, progress: Progress) -> ConnectReport:
@@ -77,7 +86,7 @@ def run(home: Home, *, path: Path, plant: str, force: bool = False, progress: Pr
     open, or (without ``force``) the description was edited by hand or describes another folder.
     """
     began = time.monotonic()
-    target = home.sources / f"{checked_name(plant, 'plant')}.toml"
+    target = home.of(plant).source
     clocks.check(home.settings.time)
     progress.step(f"Reading a sample of {path}")
     root, files = find(Path(path))
@@ -88,9 +97,11 @@ def run(home: Home, *, path: Path, plant: str, force: bool = False, progress: Pr
     description, notes, drafts = _describe(home, plant, root, groups, broken)
     progress.step(f"Writing {target}")
     write_source(target, description, notes)
+    lineage.writes_file(target)
     return ConnectReport(
         seconds=time.monotonic() - began, plant=plant, root=str(root), path=str(target),
         streams=[_told(draft) for draft in drafts], doubts=description.doubts,
+        remarks=[f"{draft.stream.name}: {text}" for draft in drafts for text in draft.remarks],
     )  # fmt: skip
 
 
@@ -114,7 +125,7 @@ def _note_broken(broken: dict[str, str], groups: Sequence[Group], path: Path, pr
     if broken and not groups:
         name, reason = next(iter(broken.items()))
         raise InputError(
-            "No file can be read", expected="CSV, JSON lines, JSON or Parquet, also compressed with gzip or zstd",
+            "No file can be read", expected="CSV, JSON lines, JSON or Parquet, also gzip, zstd or in a zip",
             found=f"{name}: {reason}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else ""), where=path,
             do="Check the files",
         )  # fmt: skip
@@ -136,11 +147,14 @@ def _describe(
     zones = _named_zones(parts)
     logs = [p for p in parts if p.fit.role not in ("readings", "ignored")]
     likely = _likely(logs, zones, home)
-    drafts = [streams.log(part, zones, settings, likely=likely, plant=plant) for part in logs]
+    lists = [(part.fit, part.columns) for part in logs if part.fit.role == "machines"]
+    listed = equipment.roster(lists)
+    drafts = [streams.log(part, zones, settings, likely=likely, roster=listed, plant=plant) for part in logs]
     known = frozenset(machine for draft in drafts for machine in draft.machines)
     types = {machine: name for draft in drafts for machine, name in draft.types.items()}
+    roster = equipment.roster(lists, known)
     read = [
-        streams.readings(part, zones, settings, known=known, types=types, plant=plant)
+        streams.readings(part, zones, settings, roster=roster, types=types, plant=plant)
         for part in parts
         if part.fit.role == "readings"
     ]
@@ -158,20 +172,40 @@ def _describe(
 
 
 def _parts(root: Path, groups: Sequence[Group]) -> list[Part]:
-    """Every group with its columns and role; a counter that restarts in each file makes a stream of each."""
-    found = []
-    for whole in groups:
-        columns = profile(whole.shape, whole.table)
+    """Every group with its columns and role.
+
+    A counter that restarts in each file makes a stream of each file, a log of several kinds one of each kind.
+    """
+    found: list[Part] = []
+    for raw in groups:
+        whole, columns = joined(raw)
         fit = roles.best(whole.glob, whole.shape, columns)
-        clocks.refuse_split(columns.values(), columns[fit.time] if fit.time else None, root / whole.files[0])
         part = Part(whole, columns, fit, "")
         if part.counts and fit.machine and fit.time and overlap(whole.samples, fit.time, "counter"):
             apart = ((each, profile(each.shape, each.table)) for each in alone(root, whole))
             found += [Part(each, own, fit, "") for each, own in apart]
+        elif several := kinds.kinds(whole.glob, whole.shape, columns, fit):
+            found += [_of_kind(raw, kind) for kind in several]
         else:
             found.append(part)
-    labels = streams.stream_names([(part.group.files, part.fit.role) for part in found])
+    found = _identified(found)
+    labels = streams.stream_names(found)
     return _told_apart([replace(part, name=label) for part, label in zip(found, labels, strict=True)])
+
+
+def _of_kind(whole: Group, kind: Kind) -> Part:
+    group, columns = joined(kinds.filtered(whole, kind.where))
+    return Part(group, columns, kind.fit, "", where=kind.where, remark=kind.remark)
+
+
+def _identified(parts: Sequence[Part]) -> list[Part]:
+    """Logs and lists with that column as machine which the readings speak of."""
+    said = frozenset(piece for part in parts if part.fit.role == "readings" for piece in streams.said(part))
+    logs = [part.fit.role not in ("readings", "ignored") for part in parts]
+    return [
+        replace(part, fit=equipment.settled(part.fit, part.columns, said)) if log else part
+        for part, log in zip(parts, logs, strict=True)
+    ]
 
 
 def _told_apart(parts: Sequence[Part]) -> list[Part]:

@@ -77,26 +77,17 @@ def settle_order(columns: Mapping[Place, Column], settings: TimeSettings, where:
     return found
 
 
-def refuse_split(columns: Iterable[Column], used: Column | None, where: object) -> None:
-    """Raises InputError where the day stands in one column and the time of day in another."""
-    if used is None or used.time is None or not time.dated(used.time):
-        return
-    if beside := next((c for c in columns if time.clocks_only(c.cells)), None):
-        raise InputError(
-            "Day and time of day stand in two columns", expected="one column with both",
-            found=f"{used.name!r} and {beside.name!r}", where=where, do="Join the two columns in the export",
-        )  # fmt: skip
-
-
 def timed(column: Column, comments: Sequence[str], others: Iterable[str], settings: TimeSettings) -> Timed:
     """The format of a column that holds time. ``others`` are zones that the plant's other files name."""
     guess = column.time
     assert guess is not None, "a column of time"
     if guess.offset:
-        return Timed(TimeFormat(column=column.name, format=guess.format), "high", guess.evidence)
+        found = TimeFormat(column=column.name, date_column=column.date_column, format=guess.format)
+        return Timed(found, "high", guess.evidence)
     zone, confidence, evidence, doubt = _zone(column, guess, comments, set(others), settings)
-    found = TimeFormat(column=column.name, format=guess.format, zone=zone)
-    return Timed(found, confidence, f"{guess.evidence}; {evidence}", doubt)
+    found = TimeFormat(column=column.name, date_column=column.date_column, format=guess.format, zone=zone)
+    joined = f"; the date in {column.date_column!r}, the time of day in {column.name!r}" if column.date_column else ""
+    return Timed(found, confidence, f"{guess.evidence}{joined}; {evidence}", doubt)
 
 
 def counted(column: Column, settings: TimeSettings) -> Timed:
@@ -118,7 +109,7 @@ def named_zone(column: Column, comments: Sequence[str]) -> str | None:
     for text in comments:
         if found := time.zone_in(text):
             return found
-    return time.zone_of_column(column.name)
+    return _zone_of_name(column)
 
 
 def median_step(table: Table, column: str, pattern: str, keys: Sequence[str]) -> float | None:
@@ -150,6 +141,11 @@ def clock_of(times: Sequence[TimeFormat], periods_s: Sequence[float | None]) -> 
     return Clock(step_s=3600.0 * hours), f"confidence {'high' if known else 'low'}: {why}; a step is at least an hour"
 
 
+def _zone_of_name(column: Column) -> str | None:
+    names = (column.name, column.date_column)
+    return next((zone for name in names if name and (zone := time.zone_of_column(name))), None)
+
+
 def _zone(
     column: Column, guess: TimeGuess, comments: Sequence[str], others: set[str], settings: TimeSettings
 ) -> tuple[str, str, str, str | None]:
@@ -157,7 +153,7 @@ def _zone(
         return guess.zone, "high", "the text says so", None
     if from_comment := next((found for text in comments if (found := time.zone_in(text))), None):
         return from_comment, "high", f"zone {from_comment} by a comment line", None
-    if from_name := time.zone_of_column(column.name):
+    if from_name := _zone_of_name(column):
         return from_name, "high", f"zone {from_name} by the column's name", None
     if settings.zone:
         return settings.zone, "high", f"zone {settings.zone} by the setting time.zone", None

@@ -8,19 +8,25 @@ from functools import cached_property
 import numpy as np
 
 from jobs.infer import time, words
-from jobs.infer.format import NUMBER, Shape, Table
+from jobs.infer.format import Shape, Table
 from jobs.infer.names import folded, split_unit
+from jobs.infer.numerals import NUMBER, plain
 from jobs.infer.time import TimeGuess
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a sample. ``numbers`` has NaN where a cell is no number; ``time`` is None where it is none."""
+    """A column of a sample. ``numbers`` has NaN where a cell is no number; ``time`` is None where it is none.
+
+    Where its date stands in ``date_column``, ``label`` is the one of both names that tells more.
+    """
 
     name: str
     cells: list[str]
     numbers: np.ndarray
     time: TimeGuess | None
+    date_column: str | None = None
+    label: str = ""
 
     @cached_property
     def num_values(self) -> int:
@@ -57,7 +63,7 @@ class Column:
     @cached_property
     def key(self) -> str:
         """The name as synonyms are compared: folded, without a unit and without ``_utc``."""
-        return _key(self.name)
+        return _key(self.label or self.name)
 
 
 def profile(shape: Shape, table: Table) -> dict[str, Column]:
@@ -65,7 +71,7 @@ def profile(shape: Shape, table: Table) -> dict[str, Column]:
     found = {}
     for name in shape.columns:
         cells = table.cells.get(name, [])
-        numbers = _numbers(cells, shape.csv.decimal)
+        numbers = _numbers(cells, shape.csv.decimal, shape.csv.thousands)
         typed = table.zones.get(name)
         plain = np.isfinite(numbers).any()
         guess = time.guess(cells, typed=typed) if typed is not None or not plain or _compact(name, cells) else None
@@ -92,11 +98,10 @@ def _compact(name: str, cells: list[str]) -> bool:
     return _timely(name) and all(len(cell) in (8, 14) for cell in cells if cell)
 
 
-def _numbers(cells: list[str], decimal: str) -> np.ndarray:
-    texts = [cell or "nan" for cell in cells]
+def _numbers(cells: list[str], decimal: str, thousands: str) -> np.ndarray:
+    texts = [plain(cell, decimal, thousands) or "nan" for cell in cells]
     try:
-        return np.array([t.replace(",", ".") for t in texts] if decimal == "," else texts, dtype=float)
+        return np.array(texts, dtype=float)
     except ValueError:  # a text among them: one by one
         number = NUMBER["."]
-        plain = (cell.replace(",", ".") if decimal == "," else cell for cell in cells)
-        return np.array([float(cell) if number.fullmatch(cell) else np.nan for cell in plain], dtype=float)
+        return np.array([float(text) if number.fullmatch(text) else np.nan for text in texts], dtype=float)

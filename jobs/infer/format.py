@@ -1,14 +1,12 @@
-"""How a file is written: encoding, comment lines, delimiter, decimal sign, header, units row; or JSON, or Parquet.
+"""How a file is written: encoding, comment lines, and the text table below them; or JSON, or Parquet.
 
 The one idea: every format ends as a ``Table`` of text cells, so that what follows looks at one thing.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -20,18 +18,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.infer import sampling
-from jobs.infer.names import split_unit
+from jobs.infer.dialect import Dialect, dialect, split
+from jobs.infer.heading import heading
+from jobs.infer.numerals import signs
 from jobs.infer.sampling import UnreadableError
 from jobs.sources.csv import unique_names
 from models.source import CsvFormat
 
 Format = Literal["csv", "jsonl", "json", "parquet"]
-NUMBER = {".": re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"), ",": re.compile(r"[+-]?(\d+,?\d*|,\d+)")}
-_DATE = re.compile(r"\d{1,4}[-/.](\d{1,2}|[A-Za-z]{3})[-/.]\d{1,4}")
 _COMMENTS = ("#", "%", "//")
-_DELIMITERS = (";", "\t", "|", ",")  # a decimal comma can look like a delimiter, so the comma comes last
 _LINES = 400  # that decide the dialect
-_PARQUET_ROWS = 3000
+_PARQUET_ROWS = 3000  # from the beginning of each row group that is looked at
+_GROUPS = 8
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,13 @@ class Shape:
     format: Format
     csv: CsvFormat
     columns: tuple[str, ...]
-    comments: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()  # and the lines of a preamble
     units: dict[str, str] = field(default_factory=dict)
+    given: bool = False  # the names are the file's, but not in a line that can be read as its header
 
     @property
     def named(self) -> bool:
-        return self.csv.columns is None
+        return self.csv.columns is None or self.given
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ def read(path: Path, *, head: int = sampling.HEAD, slices: bool = True) -> tuple
     first = sampling.magic(path)
     if first[:4] == b"PAR1":
         return _parquet(path, rows=_PARQUET_ROWS if slices else 0)
-    if first[:4] == b"PK\x03\x04":
-        raise UnreadableError("a zip or Excel file; unpack it, or export it as CSV")
-    found = sampling.piece(path, head=head, slices=slices)
+    if first[:4] in sampling.ZIP:
+        raise UnreadableError(sampling.why_not_unpacked(path))
+    found = sampling.piece(path, first, head=head, slices=slices)
     encoding = _encoding(found.head)
     text = _decoded(found.head, encoding)
     start = text.lstrip("\ufeff \t\r\n")[:1]
@@ -117,81 +116,36 @@ def _csv(lines: list[str], later: list[str], encoding: str) -> tuple[Shape, Tabl
     mark = next((mark for mark in _COMMENTS if lines and lines[0].startswith(mark)), None)
     comments = list(takewhile(lambda line: mark and line.startswith(mark), lines))
     body = lines[len(comments) :]
-    if not any(line.strip() for line in body):
+    decisive = [line for line in body[:_LINES] if line.strip()]
+    if not decisive:
         raise UnreadableError("no row" + (" but comments" if comments else ""))
-    delimiter, width = _dialect([line for line in body[:_LINES] if line.strip()])
-    skip = next(i for i, line in enumerate(body) if len(_split([line], delimiter)[0]) == width)
-    rows = [row for row in _split(body[skip:], delimiter) if len(row) == width]
-    header = _is_header(rows)
-    names = unique_names(rows[0]) if header else [f"column_{i + 1}" for i in range(width)]
-    units = _units(rows[1:4]) if header else []
-    data = rows[header + bool(units) :]
-    tail = [row for row in _split(later, delimiter) if len(row) == width]
-    shape = Shape(
-        "csv",
-        CsvFormat(
-            delimiter=delimiter, decimal=_decimal(data[:_LINES]), encoding=encoding,
-            columns=None if header else tuple(names), comment=mark, skip_rows=skip,
-            skip_after_header=int(bool(units)),
-        ),
-        tuple(names), tuple(comments), dict(zip(names, units, strict=True)) if units else {},
+    by = dialect(decisive)
+    head = heading(body, by, comments, mark)
+    names = unique_names(list(head.names)) if head.names else [f"column_{i + 1}" for i in range(by.width)]
+    own = head.names is not None and not head.given  # the file's own line is its header
+    start = head.skip + own + head.after
+    data = _rows(body[start:], by)
+    columns = _columns(names, data, _rows(later, by))
+    decimal, thousands = signs(cells[:_LINES] for cells in columns.values())
+    written = CsvFormat(
+        delimiter=by.delimiter, widths=by.widths, quote=by.quote, decimal=decimal, thousands=thousands,
+        encoding=encoding, columns=None if own else tuple(names), comment=mark, skip_rows=head.skip,
+        skip_after_header=head.after,
     )  # fmt: skip
-    columns = zip(*data, *tail, strict=True) if data or tail else [()] * width
-    cells = {name: [cell.strip() for cell in column] for name, column in zip(names, columns, strict=True)}
-    return shape, Table(cells, len(data))
+    units = dict(zip(names, head.units, strict=True)) if head.units else {}
+    said = (*comments, *body[: head.skip])
+    return Shape("csv", written, tuple(names), said, units, head.given), Table(columns, len(data))
 
 
-def _dialect(lines: list[str]) -> tuple[str, int]:
-    """The delimiter that cuts most lines into the same number of cells, and that number."""
-    best, share, width = ",", 0.0, 1
-    for delimiter in _DELIMITERS:
-        counts = Counter(len(row) for row in _split(lines, delimiter) if len(row) > 1)
-        if counts and (found := counts.most_common(1)[0])[1] / len(lines) > max(share, 0.7 - 1e-9):
-            best, share, width = delimiter, found[1] / len(lines), found[0]
-    if width == 1:
-        found = Counter(len(line.split()) for line in lines).most_common(1)[0]
-        if found[0] > 1 and found[1] / len(lines) >= 0.9:
-            return "whitespace", found[0]
-    return best, width
+def _rows(lines: list[str], by: Dialect) -> list[list[str]]:
+    """The rows that are cut as most are; the others are told when they are read."""
+    return [row for row in split(lines, by) if len(row) == by.width] if lines else []
 
 
-def _split(lines: list[str], delimiter: str) -> list[list[str]]:
-    if delimiter == "whitespace":
-        return [line.split() for line in lines]
-    try:
-        return list(csv.reader([line + "\n" for line in lines], delimiter=delimiter)) or [[]]
-    except csv.Error as error:
-        raise UnreadableError(f"no readable table: {error}") from error
-
-
-def is_value(cell: str) -> bool:
-    text = cell.strip()
-    return bool(NUMBER["."].fullmatch(text) or NUMBER[","].fullmatch(text) or _DATE.match(text))
-
-
-def _is_header(rows: list[list[str]]) -> bool:
-    first = rows[0]
-    if any(is_value(cell) for cell in first) or not any(cell.strip() for cell in first):
-        return False
-    if any(is_value(cell) for row in rows[1:50] for cell in row):
-        return True
-    later = {cell for row in rows[1:50] for cell in row}
-    return not any(cell in later for cell in first if cell.strip())
-
-
-def _units(rows: list[list[str]]) -> list[str]:
-    """The row below the header where it holds units (numbers begin one row later), else nothing."""
-    if len(rows) < 2 or any(is_value(cell) for cell in rows[0]) or not any(is_value(cell) for cell in rows[1]):
-        return []
-    below = [cell.strip() for cell, value in zip(rows[0], rows[1], strict=True) if is_value(value) and cell.strip()]
-    return rows[0] if sum(split_unit(f"x [{cell}]")[1] is not None for cell in below) > len(below) / 2 else []
-
-
-def _decimal(rows: list[list[str]]) -> Literal[".", ","]:
-    cells = [cell.strip() for row in rows for cell in row]
-    commas = sum("," in cell and bool(NUMBER[","].fullmatch(cell)) for cell in cells)
-    points = sum("." in cell and bool(NUMBER["."].fullmatch(cell)) for cell in cells)
-    return "," if commas > points else "."
+def _columns(names: list[str], *parts: list[list[str]]) -> dict[str, list[str]]:
+    rows = [row for part in parts for row in part if any(cell.strip() for cell in row)]
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return {name: [cell.strip() for cell in column] for name, column in zip(names, columns, strict=True)}
 
 
 def _json_lines(text: str, later: list[str], encoding: str) -> tuple[Shape, Table]:
@@ -232,7 +186,10 @@ def _records(
 ) -> tuple[Shape, Table]:
     columns = tuple(dict.fromkeys(key for row in (*head, *tail) for key in row))
     cells = {key: [_text(row.get(key)) for row in (*head, *tail)] for key in columns}
-    return Shape(name, CsvFormat(encoding=encoding), columns), Table(cells, len(head))
+    texts = ([v for row in head[:_LINES] if isinstance(v := row.get(key), str)] for key in columns)
+    decimal, thousands = signs(texts)
+    written = CsvFormat(encoding=encoding, decimal=decimal, thousands=thousands)
+    return Shape(name, written, columns), Table(cells, len(head))
 
 
 def _text(value: object) -> str:
@@ -243,20 +200,24 @@ def _text(value: object) -> str:
 
 def _parquet(path: Path, *, rows: int) -> tuple[Shape, Table]:
     try:
-        file = pq.ParquetFile(path)
-        groups = range(file.metadata.num_row_groups)
-        chosen = sorted({0, len(groups) // 2, len(groups) - 1} & set(groups)) if rows else []
-        table = file.read_row_groups(chosen) if chosen else file.schema_arrow.empty_table()
+        with sampling.seekable(path) as source:
+            # Buffered: a column of a row group is read in pieces, however large the group is.
+            file = pq.ParquetFile(source, buffer_size=64 * 1024, pre_buffer=False)
+            last = file.metadata.num_row_groups - 1
+            chosen = sorted({last * part // _GROUPS for part in range(_GROUPS + 1)}) if rows and last >= 0 else []
+            parts = [batch for at in chosen if (batch := _first_rows(file, at, rows)) is not None]
+            head = pa.Table.from_batches(parts[:1], file.schema_arrow)
+            table = pa.Table.from_batches(parts, file.schema_arrow)
     except (OSError, pa.ArrowException) as error:
         raise UnreadableError(str(error).splitlines()[0].lower()) from error
-    head = table.slice(0, rows)
-    step = max(1, table.num_rows // _PARQUET_ROWS)
-    spread = table.take(pa.array(range(head.num_rows, table.num_rows, step), pa.int64()))
-    table = pa.concat_tables([head, spread])
     zones = {c.name: str(c.type.tz or "") for c in table.schema if pa.types.is_timestamp(c.type)}
     zones |= {c.name: "" for c in table.schema if pa.types.is_date(c.type)}
     cells = {name: _arrow_text(table.column(name)) for name in table.schema.names}
     return Shape("parquet", CsvFormat(), tuple(table.schema.names)), Table(cells, head.num_rows, zones)
+
+
+def _first_rows(file: pq.ParquetFile, group: int, rows: int) -> pa.RecordBatch | None:
+    return next(file.iter_batches(batch_size=rows, row_groups=[group]), None)
 
 
 def _arrow_text(column: Any) -> list[str]:

@@ -11,18 +11,20 @@ import glob
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.infer import words
 from jobs.infer.format import Shape, Table, read
 from jobs.infer.names import folded
-from jobs.infer.sampling import SUFFIXES, UnreadableError, stem
+from jobs.infer.sampling import SUFFIXES, UnreadableError, matched, stem
 
 DATED = re.compile(r"(?<!\d)(?:19|20)\d\d(?:[-_.]?(?:[01]\d|[WwQq]\d{1,2})(?:[-_.]?\d\d)?)?(?:[T_-]?\d{4,6}Z?)?(?!\d)")
 _SNIFF = 32 * 1024
 _SNIFFED = 12  # files of one name pattern that are opened to see whether they are alike
 _DEEP = 3  # files of a stream that are sampled in full
+# What one file of a delivery may not show, and its usual value.
+_BY_CONTENT = {"decimal": ".", "thousands": "", "quote": '"'}
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,21 @@ def _alike(root: Path, members: list[str], broken: dict[str, str]) -> list[tuple
 
 def _match(one: Shape, other: Shape) -> bool:
     # A log may have no number with a fraction in one file.
-    plain, beside = (s.csv.model_copy(update={"columns": None, "decimal": "."}) for s in (one, other))
-    if one.format != other.format or plain != beside:
+    plain, beside = (s.csv.model_copy(update=_BY_CONTENT | {"columns": None}) for s in (one, other))
+    if one.format != other.format or plain != beside or one.named != other.named:
         return False
     return len(set(one.columns) & set(other.columns)) >= 0.5 * max(len(one.columns), len(other.columns))
 
 
 def _union(one: Shape, other: Shape) -> Shape:
     """Both files' columns: a later export may have more sensors."""
-    if not one.named:
+    if one.csv.columns is not None:
         return one
     columns = tuple(dict.fromkeys((*one.columns, *other.columns)))
-    decimal = "," if "," in (one.csv.decimal, other.csv.decimal) else "."
-    return Shape(one.format, one.csv.model_copy(update={"decimal": decimal}), columns, one.comments or other.comments,
-                 one.units | other.units)  # fmt: skip
+    told = {name: getattr(other.csv, name) for name, usual in _BY_CONTENT.items() if getattr(one.csv, name) == usual}
+    written = one.csv.model_copy(update=told)
+    return replace(one, csv=written, columns=columns, comments=one.comments or other.comments,
+                   units=one.units | other.units)  # fmt: skip
 
 
 def _joined(alike: list[tuple[Shape, list[str]]]) -> list[tuple[Shape, list[str]]]:
@@ -104,7 +107,7 @@ def _joined(alike: list[tuple[Shape, list[str]]]) -> list[tuple[Shape, list[str]
     for shape, members in alike:
         for at, (other, same) in enumerate(found):
             beside = _depth(members[0]) == _depth(same[0]) and _suffix(members[0]) == _suffix(same[0])
-            if shape == other and beside and shape.named and not _tells_machine(shape) and not _logs(members[0]):
+            if _twin(shape, other) and beside and shape.named and not _tells_machine(shape) and not _logs(members[0]):
                 found[at] = (other, sorted([*same, *members]))
                 break
         else:
@@ -112,23 +115,38 @@ def _joined(alike: list[tuple[Shape, list[str]]]) -> list[tuple[Shape, list[str]
     return found
 
 
+def _twin(one: Shape, other: Shape) -> bool:
+    plain, beside = (replace(s, comments=(), csv=s.csv.model_copy(update=_BY_CONTENT)) for s in (one, other))
+    return plain == beside
+
+
 def _globs(root: Path, alike: list[tuple[Shape, list[str]]], broken: set[str]) -> list[tuple[str, list[str]]]:
     """A glob for each stream that matches its files and, but for broken ones, no other; else a stream a file."""
     found = []
     for _, members in alike:
-        for pattern in dict.fromkeys((_generalised(members, dates=True), _generalised(members, dates=False))):
-            if _matched(root, pattern) - broken == set(members):
-                found.append((pattern, members))
-                break
-        else:
-            found += [(glob.escape(name), [name]) for name in members]
+        if (pattern := _glob(root, members, broken)) is not None:
+            found.append((pattern, members))
+            continue
+        by_letters: dict[str, list[str]] = defaultdict(list)
+        for name in members:
+            by_letters[re.sub(r"\d+", "#", name)].append(name)
+        for part in by_letters.values():
+            pattern = _glob(root, part, broken)
+            found += [(pattern, part)] if pattern is not None else [(glob.escape(name), [name]) for name in part]
     return found
+
+
+def _glob(root: Path, members: list[str], broken: set[str]) -> str | None:
+    able = dict.fromkeys((_generalised(members, dates=True), _generalised(members, dates=False)))
+    return next((pattern for pattern in able if matched(root, pattern) - broken == set(members)), None)
 
 
 def _generalised(members: list[str], *, dates: bool) -> str:
     """One glob for the names: what differs, and (``dates``) what looks like a date, becomes ``*``."""
     columns = list(zip(*(name.split("/") for name in members), strict=True))
-    return "/".join(_component(list(parts), dates and at == len(columns) - 1) for at, parts in enumerate(columns))
+    last = len(columns) - 1
+    able = (dates and (at == last or parts[0].endswith("!")) for at, parts in enumerate(columns))
+    return "/".join(_component(list(parts), each) for parts, each in zip(columns, able, strict=True))
 
 
 def _component(parts: list[str], dates: bool) -> str:
@@ -152,10 +170,6 @@ def _common(parts: list[str]) -> str:
     first, last = min(parts), max(parts)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[:same]
-
-
-def _matched(root: Path, pattern: str) -> set[str]:
-    return {p.relative_to(root).as_posix() for p in root.glob(pattern) if p.is_file() and not p.name.startswith(".")}
 
 
 def _sampled(root: Path, pattern: str, members: list[str], broken: dict[str, str]) -> Group | None:

@@ -11,8 +11,9 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from jobs.infer.tags import instrument, without_value
 from models.source import SensorColumn
-from models.units import conversion, kind_of_unit, parse_unit
+from models.units import CANONICAL_UNIT, conversion, kind_of_unit, parse_unit
 
 _BRACKET = re.compile(r"^(.*?)[\s_]*[\[({]\s*([^\[\](){}]*?)\s*[\])}]\s*$")
 _IN = re.compile(r"^(.*\S)\s+in\s+(\S+)$")
@@ -96,22 +97,27 @@ def sensor_of(raw: str, *, told: str | None = None) -> Named:
     evidence = f"the name ends in {raw.removeprefix(stem).strip() or raw!r}"
     if told and (beside := _unit(told)):
         unit, evidence = beside, f"the file says {told!r} beside it"
+    stem = without_value(stem)
     name = folded(stem) or "sensor"
     name = f"{name}_value" if name in _RESERVED else name
+    coded = instrument(stem)
+    if unit is None and coded and coded.kind:
+        column = SensorColumn(sensor=name, kind=coded.kind, unit=CANONICAL_UNIT[coded.kind])
+        return Named(column, "low", f"{coded.letters} measures {coded.kind}; no unit that is known: the usual", True)
     if unit is None:
         return Named(SensorColumn(sensor=name), "low", "no unit that is known: values as they are", True)
-    kind = kind_of(unit, name)
+    kind = kind_of(unit, stem)
     if kind is None or (_DIFFERENCE.search(name) and conversion(unit, kind).offset):
         return Named(SensorColumn(sensor=name), "low", f"{evidence}; no kind of sensor fits: as it is", True)
     low, high = _RANGE.get(kind, (None, None))
     low = None if _DIFFERENCE.search(name) else low
     column = SensorColumn(sensor=name, kind=kind, unit=unit, low=low, high=high)
-    return Named(column, "high" if _measures(name) == kind else "medium", evidence)
+    return Named(column, "high" if _named_kind(stem) == kind else "medium", evidence)
 
 
 def kind_of(unit: str, name: str) -> str | None:
     """The kind a unit measures; the name decides between kinds that share a unit (torque, energy)."""
-    kind, named = kind_of_unit(unit), _measures(folded(name))
+    kind, named = kind_of_unit(unit), _named_kind(name)
     if kind == "ratio" and named in ("level", "humidity", "load"):
         return named
     if kind == "energy" and (named == "torque" or unit.lower() in ("nm", "n.m", "n*m")):
@@ -139,6 +145,12 @@ def unique(named: dict[str, Named]) -> dict[str, Named]:
     return found
 
 
+def _named_kind(stem: str) -> str | None:
+    """The kind that words or an instrument's letters name."""
+    coded = instrument(stem)
+    return _measures(folded(stem)) or (coded.kind if coded else None)
+
+
 def _measures(name: str) -> str | None:
     for kind, words in _WORDS:
         for word in words.split():
@@ -152,7 +164,7 @@ def _suffix(stem: str, tail: str) -> str | None:
     plain = _PLAIN.get(tail.lower())
     if plain:
         return plain
-    named = _measures(folded(stem))
+    named = _named_kind(stem)
     if named is None and not re.search(r"[/°%^]", tail):
         return None
     for text in (tail, tail.replace("_", "/")):

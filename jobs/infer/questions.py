@@ -11,7 +11,7 @@ _QUESTIONS = {
     "time.step": "How many seconds is one step of the counter in {0}? Taken as 1 s. "
     "Answer with `--set time.step=SECONDS`, or correct `step_s`.",
     "machine": "Which machine do the rows of {0} belong to? Nothing names it: taken as one machine. Correct `machine`.",
-    "units": "What do {0} measure, in which unit? No unit is known: taken as plain numbers. Correct `kind` and `unit`.",
+    "units": "What do {0} measure, in which unit? No unit is known: taken as they are. Correct `kind` and `unit`.",
     "roles": "What is {0}? No role fits, so it is not read. Give it a `role`, or delete the stream.",
     "files": "Are these files broken? They could not be read: {0}.",
     "failures": "Where are failures logged? No stream holds them, so nothing can be learned from.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobs.infer import words
 from jobs.infer.columns import Column
@@ -19,6 +19,7 @@ from models.source import Role
 _EXACT, _QUALIFIED, _PART = 3, 2, 1
 _QUALIFIERS = {"id", "nr", "no", "number", "name", "code", "at", "on", "am", "of", "date", "time", "datum", "zeit"}
 _OWN = {"failures": ("failure_mode",), "maintenance": ("trigger", "effect")}  # fields that only this log has
+_OTHER_SPAN = re.compile(r"(^|_)(min|mins|minutes|minuten|s|sec|seconds|sekunden|d|days|tage)$")
 _ENOUGH = 3.0  # score of a log or a list; readings need a time and a sensor only
 
 
@@ -36,6 +37,11 @@ class Fit:
     value: str | None = None
     quality: str | None = None
     evidence: str = ""
+    tag_pattern: str | None = None  # one file a sensor
+
+    @property
+    def long(self) -> bool:
+        return self.tag is not None or self.tag_pattern is not None
 
     @property
     def confidence(self) -> str:
@@ -50,6 +56,16 @@ def best(path: str, shape: Shape, columns: dict[str, Column]) -> Fit:
     return max(found, key=lambda fit: fit.score, default=Fit("ignored", 0.0, evidence="no role fits these columns"))
 
 
+def event(role: Role, path: str, shape: Shape, columns: dict[str, Column]) -> Fit | None:
+    """The columns of a log that is known to be of this role; None where it has no time."""
+    return _events(role, path, shape, columns, sure=True)
+
+
+def refit(fit: Fit, **fields: str) -> Fit:
+    """The same with more fields."""
+    return replace(fit, fields=fit.fields | fields)
+
+
 def machine_column(columns: Iterable[Column]) -> str | None:
     """The column that names the machine, by its name, then by values that repeat like an identifier."""
     able = [c for c in columns if c.identifies or not c.num_values]
@@ -60,16 +76,16 @@ def machine_column(columns: Iterable[Column]) -> str | None:
     return next((n for n, found in pieces if found & words.MACHINE and found - words.MACHINE <= _QUALIFIERS), None)
 
 
-def _events(role: Role, path: str, shape: Shape, columns: dict[str, Column]) -> Fit | None:
+def _events(role: Role, path: str, shape: Shape, columns: dict[str, Column], *, sure: bool = False) -> Fit | None:
     machine = machine_column(c for c in columns.values() if role != "errors" or c.key not in words.FIELDS[role]["code"])
     rest = [c for c in columns.values() if c.name != machine]
     fields, tiers = _match(words.FIELDS[role], rest)
-    told = _file_score(role, path)
+    told = 6.0 if sure else _file_score(role, path)
     own = _OWN.get(role, ("code",))
     strength = sum(tiers.get(name, 0) for name in own)
     if not (told or strength) or not shape.named:
         return None
-    if role in ("errors", "operating_states") and "code" not in fields:
+    if role in ("errors", "operating_states") and "code" not in fields and not sure:
         return None
     if "started_at" not in fields:
         # A log with one time of any name, or with the booking's alone.
@@ -83,36 +99,48 @@ def _events(role: Role, path: str, shape: Shape, columns: dict[str, Column]) -> 
         weak = -weak
     foreign = (c for c in rest if c.name not in fields.values() and c.time is None and _measures(c))
     score = told + strength + weak - 2 * sum(1 for _ in foreign)
-    return Fit(role, score, machine, fields["started_at"], fields, evidence=_why(told, role, own, fields))
+    why = "the column that tells the kinds apart" if sure else _why(told, role, own, fields)
+    return Fit(role, score, machine, fields["started_at"], fields, evidence=why)
 
 
 def _machines(path: str, columns: dict[str, Column]) -> Fit | None:
     machine = machine_column(columns.values())
     if machine is None:
         return None
-    found = columns[machine]
-    if len(found.distinct) < 0.9 * found.num_values:  # a list names each machine once; a swap adds a line
-        return None
     rest = [c for c in columns.values() if c.name != machine]
     fields, tiers = _match(words.FIELDS["machines"], rest)
     told = _file_score("machines", path)
-    if not fields or (not told and len(fields) < 2):
+    if not _lists(columns[machine], rest, fields, told=bool(told)):
         return None
-    score = told + 0.5 * sum(tiers.values())
+    plain = tiers.get("machine_type") == _EXACT and not any(c.time or c.numeric for c in rest)
+    if not fields or (not told and len(fields) < 2 and not plain):
+        return None
+    score = told + 0.5 * sum(tiers.values()) + (_ENOUGH if plain else 0)
     time = fields.get("valid_from") or fields.get("valid_to")
     return Fit("machines", score, machine, time, fields, evidence=_why(told, "machines", tuple(fields), fields))
+
+
+def _lists(machine: Column, rest: list[Column], fields: dict[str, str], *, told: bool) -> bool:
+    """Whether a machine stands in one line (a swap adds one), or in one for each component of it."""
+    if len(machine.distinct) >= 0.9 * machine.num_values:
+        return True
+    parts = any(c.key in words.EVENT_COMMON["component"] for c in rest)
+    if any(c.time is not None and c.name not in fields.values() for c in rest) or not (told or parts):
+        return False
+    kinds = next((c.cells for c in rest if c.name == fields.get("machine_type")), None)
+    return kinds is not None and len(set(zip(machine.cells, kinds, strict=True))) <= len(machine.distinct) + 1
 
 
 def _long(path: str, shape: Shape, columns: dict[str, Column]) -> Fit | None:
     times = [c for c in columns.values() if c.time is not None]
     texts = [c for c in columns.values() if c.time is None and not c.numeric and c.num_values]
     tags = [c for c in texts if c.key in words.TAG] or ([] if shape.named else [c for c in texts if _taglike(c)])
-    named = [c for c in columns.values() if c.key in words.VALUE and c.numeric]
+    named = [c for c in columns.values() if c.key in words.VALUE and c.num_numbers >= 0.2 * c.num_values > 0]
     numeric = [c for c in columns.values() if c.numeric and c.time is None]
     values = named or ([] if shape.named or len(numeric) != 1 else numeric)
     if not (times and tags and values):
         return None
-    tag = tags[0].name
+    tag = max(tags, key=lambda c: len(c.distinct)).name  # of a measurement and its fields, the fields
     machine = machine_column(c for c in columns.values() if c.name not in (tag, values[0].name))
     quality = next((c.name for c in columns.values() if c.name not in (tag, machine) and _tells_quality(c)), None)
     time = _first_time(times)
@@ -164,9 +192,9 @@ def _tier(name: str, names: frozenset[str], column: Column) -> int:
             return 0
         if name in words.NUMBER_FIELDS and not column.numeric:
             return 0
-    if name == "downtime_h" and split_unit(column.name)[1] not in (None, "h", "hours"):
-        return 0  # minutes are not hours; the field is left out rather than wrong
     key = column.key
+    if name == "downtime_h" and (split_unit(column.name)[1] not in (None, "h", "hours") or _OTHER_SPAN.search(key)):
+        return 0  # minutes are not hours; the field is left out rather than wrong
     if key in names:
         return _EXACT
     if any(set(word.split("_")) <= set(key.split("_")) <= set(word.split("_")) | _QUALIFIERS for word in names):

@@ -2,21 +2,27 @@
 
 The one idea: a sample must see the whole file's breadth, not its head alone (a historian's export may
 hold one tag for megabytes), so it is a head and thin slices at even distances. The only module of the
-package that reads files.
+package that reads files; a file inside a zip archive is one more file, ``export.zip!/inner/a.csv``.
 """
 
 from __future__ import annotations
 
+import bz2
 import glob
 import gzip
+import io
+import lzma
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
+from jobs.sources import archive
 from models.errors import InputError, NotFoundError
 
 HEAD = 256 * 1024  # bytes of text that are read in one piece
@@ -25,7 +31,20 @@ STRIDE = 64 * 1024  # between slices of a compressed file, which can only be rea
 SCAN = 24 * 1024 * 1024  # decompressed bytes after which a compressed file's sample ends
 MAX_SLICES = 256  # of a file that can be jumped in
 MAX_FILES = 100_000
-SUFFIXES = (".gz", ".zst", ".csv", ".tsv", ".txt", ".dat", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".log")
+MAX_LISTING = 64 * 1024 * 1024  # bytes of an archive's list of members
+MAX_MEMBER = 64 * 1024 * 1024  # unpacked bytes of a member that can only be read as a whole (Parquet)
+ZIP = archive.MAGIC
+SUFFIXES = (
+    ".gz", ".zst", ".bz2", ".xz", ".csv", ".tsv", ".tab", ".txt", ".dat", ".asc", ".prn", ".lst", ".out", ".lvm",
+    ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".log",
+)  # fmt: skip
+_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_PACKED: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    (b"\x28\xb5\x2f\xfd", lambda file: pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ", lzma.LZMAFile),
+)
 
 
 class UnreadableError(Exception):
@@ -46,10 +65,27 @@ class Piece:
 
 
 def find(path: Path) -> tuple[Path, list[Path]]:
-    """The root and the files below it, sorted; ``path`` is a folder, a file or a glob. Hidden ones never count.
+    """The root and the files below it, sorted; members of zip archives are files.
 
-    Raises NotFoundError where there is nothing, InputError where a folder holds no file.
+    ``path`` is a folder, a file, a glob, or members of an archive (``export.zip!/*.csv``). Hidden files never
+    count. Raises NotFoundError where there is nothing, InputError where a folder holds no file.
     """
+    whole, mark, member = str(path).partition(archive.MARK)
+    root, files = _on_disk(Path(whole))
+    found = [inside for file in files for inside in _inside(file, member if mark else None)]
+    if not found:
+        raise NotFoundError(
+            "No such member", expected="a file in the archive, or a glob", found=repr(member), where=whole
+        )
+    if len(found) > MAX_FILES:
+        raise InputError(
+            "Too many files", expected=f"at most {MAX_FILES:,} files", found=f"{len(found):,}", where=path,
+            do="Name the plant's own folder, or a glob",
+        )  # fmt: skip
+    return root, found
+
+
+def _on_disk(path: Path) -> tuple[Path, list[Path]]:
     text = str(path)
     if not path.exists() and glob.has_magic(text):
         first = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
@@ -68,37 +104,92 @@ def find(path: Path) -> tuple[Path, list[Path]]:
     files = [f for f in _visible(resolved.rglob("*")) if not _hidden(f.relative_to(resolved))]
     if not files:
         raise InputError("An empty folder", expected="a plant's raw files", found="no file", where=path)
-    if len(files) > MAX_FILES:
-        raise InputError(
-            "Too many files", expected=f"at most {MAX_FILES:,} files", found=f"{len(files):,}", where=path,
-            do="Name the plant's own folder, or a glob",
-        )  # fmt: skip
     return resolved, files
+
+
+def matched(root: Path, pattern: str) -> set[str]:
+    """The files below ``root`` that a glob names; behind ``.zip!/`` stands a glob of an archive's members."""
+    files, mark, member = pattern.partition(archive.MARK)
+    found = [p for p in root.glob(files) if p.is_file() and not p.name.startswith(".")]
+    inside = (each for file in found for each in (_inside(file, member) if mark else [file]))
+    return {path.relative_to(root).as_posix() for path in inside}
+
+
+def _inside(file: Path, pattern: str | None) -> list[Path]:
+    """The members of an archive that match (all without a pattern); any other file is itself."""
+    if pattern is None and file.suffix.lower() != ".zip":
+        return [file]
+    try:
+        names = archive.members(file, pattern) if _listing_bytes(file) <= MAX_LISTING else []
+    except OSError:
+        names = []
+    return [Path(f"{file}{archive.MARK}{name}") for name in names] or ([file] if pattern is None else [])
+
+
+def _listing_bytes(file: Path) -> int:
+    """Size of an archive's list of members, which `zipfile` reads into memory as a whole."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, io.SEEK_END)
+        opened.seek(max(0, size - 66_000))
+        tail = opened.read()
+    at = tail.rfind(b"PK\x05\x06")
+    return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+
+
+def why_not_unpacked(path: Path) -> str:
+    """Why a file that begins like a zip archive is not one whose members are read."""
+    if archive.split(path)[1] is not None:
+        return "an archive within an archive; unpack it"
+    try:
+        if _listing_bytes(path) > MAX_LISTING:
+            return "a zip archive with too many members; unpack it"
+        names = archive.members(path)
+    except OSError as error:
+        return str(error.strerror or error).lower()
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel workbook; export it as CSV"
+    return "a zip archive; name it .zip" if names else "a broken or empty zip archive, or a workbook; export it as CSV"
 
 
 def magic(path: Path) -> bytes:
     """The first bytes. Raises UnreadableError."""
     try:
-        with path.open("rb") as file:
+        with archive.opened(path) as file:
             return file.read(8)
-    except OSError as error:
-        raise UnreadableError(str(error.strerror or error).lower()) from error
+    except _BROKEN as error:
+        raise UnreadableError(str(getattr(error, "strerror", None) or error).lower()) from error
 
 
-def piece(path: Path, *, head: int = HEAD, slices: bool = True) -> Piece:
-    """Sample a text file, compressed or not. Raises UnreadableError where not even a head can be read."""
-    first = magic(path)
+@contextmanager
+def seekable(path: Path) -> Iterator[Any]:
+    """A file that can be jumped in: on disk, or a member that is small enough. Raises UnreadableError."""
+    if archive.split(path)[1] is None:
+        yield path
+        return
+    with archive.opened(path) as file:
+        data = file.read(MAX_MEMBER + 1)
+    if len(data) > MAX_MEMBER:
+        raise UnreadableError(f"more than {MAX_MEMBER // 2**20} MiB within an archive; unpack it")
+    yield io.BytesIO(data)
+
+
+def piece(path: Path, first: bytes, *, head: int = HEAD, slices: bool = True) -> Piece:
+    """Sample a text file, compressed or not; ``first`` are its first bytes.
+
+    Raises UnreadableError where not even a head can be read.
+    """
     if not first:
         raise UnreadableError("empty")
+    unpack = next((unpack for mark, unpack in _PACKED if first.startswith(mark)), None)
     try:
-        if first[:2] == b"\x1f\x8b":
-            with gzip.open(path, "rb") as file:
+        if unpack is None and archive.split(path)[1] is None:
+            return _by_jumps(path, head, slices)
+        with archive.opened(path) as file:
+            if unpack is None:
                 return _in_order(file, head, slices)
-        if first[:4] == b"\x28\xb5\x2f\xfd":
-            with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as file:
-                return _in_order(file, head, slices)
-        return _by_jumps(path, head, slices)
-    except OSError as error:
+            with unpack(file) as unpacked:
+                return _in_order(unpacked, head, slices)
+    except _BROKEN as error:
         raise UnreadableError(str(error).lower()) from error
 
 
@@ -110,7 +201,7 @@ def stem(path: str) -> str:
     return name
 
 
-def _in_order(file: _Readable, head: int, slices: bool) -> Piece:
+def _in_order(file: _Readable | IO[bytes], head: int, slices: bool) -> Piece:
     got, whole, broken = _read(file, head)
     if not got:
         raise UnreadableError("a compressed file without readable content" if broken else "empty")
@@ -139,7 +230,7 @@ def _by_jumps(path: Path, head: int, slices: bool) -> Piece:
     return Piece(got, tuple(found), whole)
 
 
-def _read(file: _Readable, size: int) -> tuple[bytes, bool, bool]:
+def _read(file: _Readable | IO[bytes], size: int) -> tuple[bytes, bool, bool]:
     """Up to ``size`` bytes, whether the file ended, and whether it is broken there (what came before counts)."""
     parts: list[bytes] = []
     left = size
@@ -151,7 +242,7 @@ def _read(file: _Readable, size: int) -> tuple[bytes, bool, bool]:
                 return b"".join(parts), True, False
             parts.append(part)
             left -= len(part)
-    except (EOFError, OSError, zlib.error):
+    except _BROKEN:
         return b"".join(parts), False, True
     return b"".join(parts), False, False
 

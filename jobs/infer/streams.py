@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.config import TimeSettings
-from jobs.infer import clocks, machines, names, values, words
+from jobs.infer import clocks, equipment, machines, sensors, tagfiles, values, words
 from jobs.infer.clocks import Timed
 from jobs.infer.columns import Column
+from jobs.infer.equipment import Roster
 from jobs.infer.layout import Group, common_words
 from jobs.infer.machines import Found
 from jobs.infer.roles import Fit
-from models.source import MachineFrom, SensorColumn, Stream, TimeFormat
+from jobs.infer.sensors import Sensed
+from jobs.sources.archive import MARK
+from models.source import MachineFrom, Stream, TimeFormat
 
 _QUALIFIES = ("trigger", "effect")
 
@@ -31,6 +34,8 @@ class Part:
     fit: Fit
     name: str
     prefix: str = ""  # of machines whose numbers another stream counts anew
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    remark: str = ""
 
     @property
     def counts(self) -> bool:
@@ -40,7 +45,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Draft:
-    """A stream, its notes by key, its doubts as (code, what about it), and what its sample shows."""
+    """A stream, its notes by key, its doubts as (code, what about it), and what its sample shows.
+
+    ``remarks`` are told to a person, but leave nothing open.
+    """
 
     stream: Stream
     num_files: int
@@ -48,6 +56,7 @@ class Draft:
     doubts: tuple[tuple[str, str], ...] = ()
     machines: frozenset[str] = frozenset()
     types: dict[str, str] = field(default_factory=dict)  # machine -> machine type, from a list of machines
+    remarks: tuple[str, ...] = ()
 
 
 def used_times(part: Part) -> list[str]:
@@ -56,13 +65,25 @@ def used_times(part: Part) -> list[str]:
     return list(dict.fromkeys(raw for raw in (part.fit.time, *fields) if raw))
 
 
+def said(part: Part) -> set[str]:
+    """What a stream of readings may call its machines: texts of the machine's column, pieces of tags and of paths."""
+    fit = part.fit
+    column = part.columns.get(fit.machine or fit.tag or "")
+    texts = column.distinct if column else (*fit.sensors, *part.group.files[:1000])
+    return {piece for text in texts for piece in ({text} if fit.machine else equipment.pieces(text))}
+
+
 def ignored(part: Part) -> Draft:
     """A stream that is listed so that a person sees it is not read."""
-    stream = Stream(name=part.name, role="ignored", files=part.group.glob, format=part.group.shape.format)
+    files, member = _files(part.group)
+    stream = Stream(name=part.name, role="ignored", files=files, member=member, format=part.group.shape.format)
     return Draft(stream, len(part.group.files), {"": f"Not read: {part.fit.evidence}."}, (("roles", part.group.glob),))
 
 
-def log(part: Part, others: Collection[str], settings: TimeSettings, *, likely: TimeFormat | None, plant: str) -> Draft:
+def log(
+    part: Part, others: Collection[str], settings: TimeSettings, *, likely: TimeFormat | None, roster: Roster,
+    plant: str,
+) -> Draft:  # fmt: skip
     """A log of events or the list of machines. ``likely``: how the plant's other logs write time."""
     group, fit, columns = part.group, part.fit, part.columns
     notes = {"role": f"confidence {fit.confidence}: {fit.evidence}"}
@@ -76,23 +97,27 @@ def log(part: Part, others: Collection[str], settings: TimeSettings, *, likely: 
         if name in words.TIME_FIELDS and (each := timed.get(raw)) and main and not _same(each.format, main)
     }
     mapped, types = _values(part, notes, doubts)
-    found = _machine(part, known=(), plant=plant)
+    found = equipment.renamed(_machine(part, roster, plant=plant), roster)
     if fit.machine is None:
         doubts.append(("machine", group.glob))
     notes["machine"] = f"confidence {found.confidence}: {found.evidence}"
+    if part.where:
+        notes["where"] = f"confidence {fit.confidence}: {fit.evidence}; {part.remark or 'the rest is another stream'}"
+    files, member = _files(group)
     stream = Stream(
-        name=part.name, role=fit.role, files=group.glob, format=group.shape.format, csv=group.shape.csv, time=main,
-        machine=found.machine, fields=fit.fields, values=mapped, times=times,
+        name=part.name, role=fit.role, files=files, member=member, format=group.shape.format, csv=group.shape.csv,
+        where=part.where, time=main, machine=found.machine, fields=fit.fields, values=mapped, times=times,
     )  # fmt: skip
-    return Draft(stream, len(group.files), notes, tuple(doubts), found.machines, types)
+    remarks = (part.remark,) if part.remark else ()
+    return Draft(stream, len(group.files), notes, tuple(doubts), found.machines, types, remarks)
 
 
 def readings(
-    part: Part, others: Collection[str], settings: TimeSettings, *, known: Collection[str], types: Mapping[str, str],
-    plant: str,
-) -> Draft:  # fmt: skip
-    """A stream of readings. ``known`` are machines that logs and lists name; ``types`` says what they are."""
-    group, fit = part.group, part.fit
+    part: Part, others: Collection[str], settings: TimeSettings, *, roster: Roster, types: Mapping[str, str], plant: str
+) -> Draft:
+    """A stream of readings. ``types`` says what the machines of the roster are."""
+    group, fit = part.group, tagfiles.told(part.group, part.fit, part.columns, roster.known)
+    part = replace(part, fit=fit)
     notes = {"role": f"confidence {fit.confidence}: {fit.evidence}"}
     doubts: list[tuple[str, str]] = []
     assert fit.time is not None, "readings have a time"
@@ -101,35 +126,36 @@ def readings(
     notes["time"] = f"confidence {timed.confidence}: {timed.evidence}"
     if timed.doubt:
         doubts.append((timed.doubt, group.glob))
-    found = _machine(part, known=known, plant=plant, time=timed.format)
+    found = equipment.renamed(_machine(part, roster, plant=plant, time=timed.format), roster)
     notes["machine"] = f"confidence {found.confidence}: {found.evidence}"
     if found.machine.kind == "constant":
         doubts.append(("machine", group.glob))
-    keys = [raw for raw in (fit.tag, fit.machine) if raw]
-    first = next(iter(group.samples.values()))
-    period = clocks.median_step(first, fit.time, timed.format.format, keys)
-    period = period * (timed.format.step_s or 1.0) if period else None
-    sensors = _sensors(part, found.machine, notes, doubts)
-    machine_type, why = _machine_type(part, found, types)
-    notes["machine_type"] = why
-    quality = part.columns[fit.quality].distinct if fit.quality and fit.tag else ()
-    stream = Stream(
-        name=part.name, role="readings", files=group.glob, format=group.shape.format, csv=group.shape.csv,
-        layout="long" if fit.tag else "wide", time=timed.format, machine=found.machine, machine_type=machine_type,
-        sensors=sensors, tag_column=fit.tag, value_column=fit.value,
-        quality_column=fit.quality if fit.tag else None,
-        quality_good=tuple(text for text in quality if text.lower() in words.QUALITY_GOOD), period_s=period,
-    )  # fmt: skip
-    if fit.tag:
+    sensed = _sensed(part, found.machine)
+    doubts += [("units", name) for name in sensed.unknown]
+    notes |= {f"sensors.{name}": text for name, text in sensed.notes.items()}
+    notes["sensors"] = "; ".join(sensed.remarks)
+    machine_type, notes["machine_type"] = _machine_type(part, found, types)
+    if fit.long:
         notes["layout"] = f"confidence high: {fit.evidence}"
-    return Draft(stream, len(group.files), notes, tuple(doubts), found.machines)
+    quality = part.columns[fit.quality].distinct if fit.quality and fit.long else ()
+    files, member = _files(group)
+    stream = Stream(
+        name=part.name, role="readings", files=files, member=member, format=group.shape.format, csv=group.shape.csv,
+        layout="long" if fit.long else "wide", time=timed.format, machine=found.machine, machine_type=machine_type,
+        sensors=sensed.sensors, tag_column=fit.tag, tag_pattern=fit.tag_pattern, value_column=fit.value,
+        quality_column=fit.quality if fit.long else None,
+        quality_good=tuple(text for text in quality if text.lower() in words.QUALITY_GOOD),
+        period_s=_period(part, timed.format),
+    )  # fmt: skip
+    return Draft(stream, len(group.files), notes, tuple(doubts), found.machines, {}, tuple(sensed.remarks))
 
 
-def stream_names(groups: Iterable[tuple[tuple[str, ...], str]]) -> list[str]:
-    """A name for each (files, role), none twice: the words its files share, else its role."""
+def stream_names(parts: Iterable[Part]) -> list[str]:
+    """A name for each part, none twice: the words its files share, else its role; one of several kinds has both."""
     found: list[str] = []
-    for files, role in groups:
-        base = (common_words(files) or role)[:48]
+    for part in parts:
+        words_of = common_words(part.group.files)
+        base = (f"{words_of}_{part.fit.role}".strip("_") if part.where else words_of or part.fit.role)[:48]
         found.append(next(n for i in range(1, len(found) + 2) if (n := base if i == 1 else f"{base}_{i}") not in found))
     return found
 
@@ -154,37 +180,62 @@ def _same(one: TimeFormat, other: TimeFormat) -> bool:
     return one.model_copy(update={"column": other.column}) == other
 
 
-def _machine(part: Part, *, known: Collection[str], plant: str, time: TimeFormat | None = None) -> Found:
-    group, fit = part.group, part.fit
+def _files(group: Group) -> tuple[str, str | None]:
+    """The glob of files, and of their members where they are archives."""
+    files, _, member = group.glob.partition(MARK)
+    return files, member or None
+
+
+def _period(part: Part, time: TimeFormat) -> float | None:
+    keys = [raw for raw in (part.fit.tag, part.fit.machine) if raw]
+    first = next(iter(part.group.samples.values()))
+    step = clocks.median_step(first, time.column, time.format, keys)
+    return float(f"{step * (time.step_s or 1.0):.9g}") if step else None
+
+
+def _machine(part: Part, roster: Roster, *, plant: str, time: TimeFormat | None = None) -> Found:
+    """From a column, the tags, the path; tags that logs or a list confirm come before the path, others after it."""
+    group, fit, known = part.group, part.fit, roster.known
     if fit.machine:
         return machines.in_column(fit.machine, part.columns[fit.machine].distinct, part.prefix)
-    if fit.tag and (found := machines.in_tag(part.columns[fit.tag].distinct, known)):
-        return found
     if time is None:
         return machines.only(plant)
-    return machines.in_path(group, time.column, time.format, known, plant)
+    tags, wide = _tags(part), not fit.long
+    cut = machines.in_tag(tags, known, wide=wide) if tags else None
+    if cut and (fit.tag or cut.machines & known):
+        return cut
+    if tags and (by_number := machines.in_loops(tags, roster.numbers)) and by_number.machine.names:
+        return by_number
+    by_path = machines.in_path(group, time.column, time.format, known, plant, sensors_apart=fit.tag_pattern is not None)
+    if by_path.machine.kind != "constant":
+        return by_path
+    return cut or (machines.in_loops(tags, {}) if tags else None) or by_path
 
 
-def _sensors(
-    part: Part, machine: MachineFrom, notes: dict[str, str], doubts: list[tuple[str, str]]
-) -> dict[str, SensorColumn]:
-    units = part.group.shape.units if not part.fit.tag else _tags(part, part.columns[part.fit.tag], machine)
-    raw: Iterable[str] = sorted(units) if part.fit.tag else part.fit.sensors
-    found = names.unique({name: names.sensor_of(name, told=units.get(name)) for name in raw})
-    for name, entry in found.items():
-        notes[f"sensors.{name}"] = f"confidence {entry.confidence}: {entry.evidence}"
-        if entry.unknown_unit:
-            doubts.append(("units", name))
-    return {name: entry.column for name, entry in found.items()}
+def _tags(part: Part) -> tuple[str, ...]:
+    """Tags, or what could be tags in the wide layout: the names of columns."""
+    fit = part.fit
+    if fit.tag:
+        return part.columns[fit.tag].distinct
+    return tuple(dict.fromkeys(tagfiles.tags(part.group, fit).values())) if fit.tag_pattern else fit.sensors
 
 
-def _tags(part: Part, tags: Column, machine: MachineFrom) -> dict[str, str]:
-    """The sensor part of each tag, and the unit that stands beside its values, or ""."""
-    beside = next((c for c in part.columns.values() if c.key in words.UNIT and not c.numeric), None)
-    told = dict(zip(tags.cells, beside.cells, strict=True)) if beside else {}
-    pattern = machine.pattern if machine.kind == "tag" else None
-    cut = {tag: re.search(pattern, tag) if pattern else None for tag in tags.distinct}
-    return {match["sensor"] if match else tag: told.get(tag, "") for tag, match in cut.items()}
+def _sensed(part: Part, machine: MachineFrom) -> Sensed:
+    fit, columns = part.fit, part.columns
+    cells: dict[str, list[str]] = {}
+    if not fit.long or fit.value is None:
+        return sensors.of_columns(fit, columns, part.group.shape, machine)
+    if fit.tag is None:
+        for file, tag in tagfiles.tags(part.group, fit).items():
+            table = part.group.samples.get(file)
+            cells.setdefault(tag, []).extend(table.cells.get(fit.value, []) if table else [])
+        return sensors.of_tags(cells, columns[fit.value], {}, machine)
+    beside = next((c for c in columns.values() if c.key in words.UNIT and not c.numeric), None)
+    told = dict(zip(columns[fit.tag].cells, beside.cells, strict=True)) if beside else {}
+    for tag, value in zip(columns[fit.tag].cells, columns[fit.value].cells, strict=True):
+        if tag:
+            cells.setdefault(tag, []).append(value)
+    return sensors.of_tags(cells, columns[fit.value], told, machine)
 
 
 def _machine_type(part: Part, found: Found, types: Mapping[str, str]) -> tuple[str | None, str]:

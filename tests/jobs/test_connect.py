@@ -294,7 +294,7 @@ def test_long_csv_with_a_machine_column_and_opc_quality(plant: Path, connect: Co
     assert found.doubts == {}
 
 
-def test_a_unit_beside_the_value_and_a_status_column_that_is_no_log(plant: Path, connect: Connect) -> None:
+def test_a_unit_beside_the_value_and_a_status_column_that_is_a_state(plant: Path, connect: Connect) -> None:
     rows = [f"{t},A1,{s},1.5,{u}" for t in hours("%Y-%m-%dT%H:%MZ", 40) for s, u in (("t1", "degC"), ("p1", "psi"))]
     write(plant, "long.csv", "time,asset,signal,value,unit", *rows)
     write(plant, "wide.csv", "time,asset,temp_C,status", *(f"{t},A1,1.5,RUN" for t in hours("%Y-%m-%dT%H:%MZ", 40)))
@@ -305,7 +305,8 @@ def test_a_unit_beside_the_value_and_a_status_column_that_is_no_log(plant: Path,
         "t1": ("temperature", "degC"),
         "p1": ("pressure", "psi"),
     }
-    assert list(wide.sensors) == ["temp_C"]
+    assert list(wide.sensors) == ["temp_C", "status"]
+    assert wide.sensors["status"].states == {"RUN": 1.0}
     assert found.doubts == {}
 
 
@@ -417,7 +418,8 @@ def test_a_glob_or_a_single_file_connects_those_files_alone(plant: Path, connect
 
 
 def test_the_same_files_give_the_same_text(plant: Path, connect: Connect) -> None:
-    write(plant, "r.csv", "time,machine,power_kW", *(f"{t},M1,1.5" for t in hours("%Y-%m-%dT%H:%MZ", 20)))
+    rows = [f"{t},M1,{i}.5" for i, t in enumerate(hours("%Y-%m-%dT%H:%MZ", 20))]
+    write(plant, "r.csv", "time,machine,power_kW", *rows)
     _, first = connect()
     text = Path(first.path).read_text()
     _, second = connect()

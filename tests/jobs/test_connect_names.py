@@ -25,6 +25,10 @@ from jobs.infer.values import canonical
         ("tank_level_pct", "tank_level", "level", "pct"),
         ("oilTemp_C", "oil_temp", "temperature", "C"),
         ("RPM", "rpm", "speed", "rpm"),
+        # An instrument's letters (ISA-5.1), with a unit and with none.
+        ("TI_204.PV [degC]", "ti_204", "temperature", "degC"),
+        ("LT-3 [%]", "lt_3", "level", "%"),
+        ("10-SIC-7 [1/min]", "10_sic_7", "speed", "1/min"),
         # A suffix that is a word: the lowest pressure, the inlet, a phase, the beginning.
         ("pressure_min", "pressure_min", "number", "1"),
         ("temp_in", "temp_in", "number", "1"),
@@ -41,6 +45,20 @@ def test_a_raw_name_gives_sensor_kind_and_unit(raw: str, sensor: str, kind: str,
     found = sensor_of(raw)
     assert (found.column.sensor, found.column.kind, found.column.unit) == (sensor, kind, unit)
     assert found.unknown_unit == (kind == "number")
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [
+        ("PT-101", "pressure"), ("TI_204.PV", "temperature"), ("10-FIC-7", "flow"), ("pt_101", "pressure"),
+        ("PDT-101", "pressure"), ("YT-5", "vibration"), ("AI_01", "number"), ("PAH-101", "number"),
+        ("CV_101", "number"), ("TEST-01", "number"), ("STEP_1", "number"), ("PRS-01", "number"), ("s11", "number"),
+    ],
+)  # fmt: skip
+def test_the_letters_of_an_instrument_tell_its_kind_and_leave_its_unit_in_doubt(tag: str, kind: str) -> None:
+    found = sensor_of(tag)
+    assert (found.column.kind, found.unknown_unit) == (kind, True)
+    assert (found.column.low, found.column.high) == (None, None)  # a limit without a unit would lose good values
 
 
 def test_a_unit_that_the_file_tells_elsewhere_decides() -> None:

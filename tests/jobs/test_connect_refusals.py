@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cluster.home import Home, open_home
 from cluster.report import Silent
 from jobs.connect import ConnectReport, run
 from models.errors import InputError, NotFoundError
+from tests.jobs.connect_plants import zipped
 
 GOOD = "time,machine,power_kW\n2025-01-01T00:00:00Z,M1,1.5\n2025-01-01T01:00:00Z,M1,1.5\n"
 
@@ -37,6 +39,9 @@ def test_a_missing_path_is_not_found(home: Home, tmp_path: Path) -> None:
         connect(home, tmp_path / "gone")
     with pytest.raises(NotFoundError, match="No such files"):
         connect(home, tmp_path / "gone" / "*.csv")
+    (tmp_path / "a.zip").write_bytes(zipped(a_csv=GOOD))
+    with pytest.raises(NotFoundError, match=r"No such member: .* found 'b\*.csv' \(in .*a.zip\)"):
+        connect(home, tmp_path / "a.zip!" / "b*.csv")
 
 
 def test_an_empty_folder_is_refused_hidden_files_do_not_count(home: Home, raw: Path) -> None:
@@ -54,7 +59,12 @@ def test_an_empty_folder_is_refused_hidden_files_do_not_count(home: Home, raw: P
         ("a.csv.gz", b"\x1f\x8b\x08\x00broken", "a.csv.gz: a compressed file without readable content"),
         ("a.parquet", b"PAR1 and no more", "a.parquet: .*parquet"),
         ("a.dat", b"\x00\x01\x02\x00\x07\x00" * 50, "a.dat: binary, not a text table"),
-        ("a.xlsx", b"PK\x03\x04rest", "a.xlsx: a zip or Excel file; unpack it, or export it as CSV"),
+        ("a.xlsx", b"PK\x03\x04rest", "a.xlsx: a broken or empty zip archive, or a workbook; export it as CSV"),
+        ("a.zip", b"PK\x03\x04rest", "a.zip: a broken or empty zip archive"),
+        ("a.xlsx", zipped(xl__workbook="<xml/>"), "a.xlsx: an Excel workbook; export it as CSV"),
+        ("a.dat", zipped(a_csv=GOOD), "a.dat: a zip archive; name it .zip"),
+        ("a.zip", zipped(inner="PK\x03\x04"), "a.zip!/inner: an archive within an archive; unpack it"),
+        ("a.zip", zipped(a_csv=GOOD)[:60], "a.zip: a broken or empty zip archive"),
         ("a.csv", b"x" * 400_000, "a.csv: no line break in the first 262,144 bytes"),
         ("a.json", b"[1, 2, 3]", "a.json: a JSON array without an object"),
     ],
@@ -105,10 +115,14 @@ def test_both_orders_in_one_column_are_refused(home: Home, raw: Path) -> None:
         connect(home, raw)
 
 
-def test_day_and_time_of_day_in_two_columns_are_refused(home: Home, raw: Path) -> None:
-    (raw / "r.csv").write_text("Datum;Uhrzeit;Anlage;Temp_degC\n31.01.2025;10:00:00;A1;1,5\n31.01.2025;11:00;A1;1,5\n")
-    with pytest.raises(InputError, match=r"Day and time of day stand in two columns: .* found 'Datum' and 'Uhrzeit'"):
+def test_an_open_order_of_day_and_month_is_refused_in_a_column_of_dates_too(home: Home, raw: Path) -> None:
+    (raw / "r.csv").write_text("date,time,machine,temp_C\n01/02/2025,10:00,A1,1.5\n02/02/2025,11:00,A1,1.5\n")
+    with pytest.raises(InputError, match=r"ambiguous: .* found '01/02/2025 10:00' in column 'time' of r.csv"):
         connect(home, raw)
+    connect(home, raw, "time.dayfirst=true")
+    time = home.source("alpha").streams[0].time
+    assert time is not None
+    assert (time.date_column, time.column, time.format) == ("date", "time", "%d/%m/%Y %H:%M")
 
 
 def test_proof_in_the_values_beats_the_setting(home: Home, raw: Path) -> None:
@@ -160,3 +174,22 @@ def test_a_folder_that_cannot_be_written_says_so(home: Home, raw: Path) -> None:
     home.sources.write_text("a file where the folder should be")
     with pytest.raises(InputError, match="Cannot write the source description"):
         connect(home, raw)
+
+
+def test_an_archive_that_unpacks_without_end_costs_a_sample_alone(home: Home, raw: Path) -> None:
+    bomb = GOOD + "0" * 64_000_000
+    (raw / "a.zip").write_bytes(zipped(bomb_csv=bomb, good_csv=GOOD))
+    tracemalloc.start()
+    report = connect(home, raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32_000_000
+    assert {stream.role for stream in report.streams} == {"readings"}
+
+
+def test_thousands_of_members_are_one_stream(home: Home, raw: Path) -> None:
+    (raw / "a.zip").write_bytes(zipped(**{f"day_{day:04d}_csv": GOOD for day in range(2000)}))
+    (stream,) = connect(home, raw).streams
+    assert (stream.files, stream.num_files, stream.machines) == ("a.zip", 2000, 1)
+    source = home.source("alpha").streams[0]
+    assert (source.files, source.member) == ("a.zip", "day_*.csv")
