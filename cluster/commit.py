@@ -5,6 +5,9 @@ write files wherever and however often they like, and the driver's single commit
 application id and version, is the only moment at which anything changes. Delta itself does not
 de-duplicate application transactions: `commit_once` looks before it commits, and a second writer with
 the same id between the look and the commit makes Delta refuse the commit.
+
+What `commit_once` has returned from survives power loss (`cluster.durability`): the files are on disk
+before the commit, the commit itself before it returns.
 """
 
 from __future__ import annotations
@@ -17,20 +20,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from cluster.durability import HOOKS, drop_torn, mend, plainly, settle
+from cluster.files import flush
 from models.errors import MillwrightError
 
 STATISTICS = ("machine", "time", "started_at", "valid_from")  # columns whose minimum and maximum are kept
 ROW_GROUP = 131_072
 RETRIES = 10
-_TABLES_APP = "millwright.tables"  # creation and new columns
 
 
 @dataclass(frozen=True)
@@ -48,34 +53,57 @@ class WrittenFile:
 
 
 def open_table(path: Path) -> DeltaTable | None:
-    """The table at its newest version, or None where there is none."""
-    try:
-        return DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
-    except TableNotFoundError:
+    """The table at its newest version, or None where there is none.
+
+    Raises OSError where the disk gives way, MillwrightError where the table's log cannot be read.
+    """
+    if not (path / "_delta_log").is_dir():
         return None
+    with plainly(path):
+        try:
+            return DeltaTable(str(path))
+        except TableNotFoundError:
+            return None
+        except DeltaError:
+            if not drop_torn(path):
+                raise
+        return DeltaTable(str(path)) if any((path / "_delta_log").glob("*.json")) else None
 
 
 def open_or_create(path: Path, schema: pa.Schema, *, partition_by: Sequence[str] = ()) -> DeltaTable:
     """The table with at least the columns of ``schema``; both steps may be repeated and raced."""
+    mend(path)
     table = open_table(path)
-    if table is None:
-        path.mkdir(parents=True, exist_ok=True)
-        kept = ",".join(name for name in STATISTICS if name in schema.names)
-        table = DeltaTable.create(
-            str(path), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by),
-            configuration={"delta.dataSkippingStatsColumns": kept} if kept else None,
-        )  # fmt: skip
-    for _ in range(RETRIES):
-        table = DeltaTable(str(path))
-        known = {field.name for field in table.schema().fields}
-        missing = [f for f in Schema.from_arrow(schema).fields if f.name not in known]
-        if not missing:
-            return table
-        try:
-            table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
-        except CommitFailedError:
-            continue
+    with plainly(path):
+        if table is None:
+            table = _created(path, schema, partition_by)
+        for _ in range(RETRIES):
+            table = DeltaTable(str(path))
+            known = {field.name for field in table.schema().fields}
+            missing = [f for f in Schema.from_arrow(schema).fields if f.name not in known]
+            if not missing:
+                return table
+            fields = [Field(f.name, f.type, nullable=True) for f in missing]
+            before = table.version()
+            try:
+                table.alter.add_columns(fields, post_commithook_properties=HOOKS)
+            except CommitFailedError:
+                continue
+            settle(path, after=before)
     raise MillwrightError("Could not add columns", expected="no other writer", where=path, do="Run it again")
+
+
+def _created(path: Path, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    kept = ",".join(name for name in STATISTICS if name in schema.names)
+    table = DeltaTable.create(
+        str(path), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by),
+        configuration={"delta.dataSkippingStatsColumns": kept} if kept else None, post_commithook_properties=HOOKS,
+    )  # fmt: skip
+    settle(path, after=-1)
+    flush(folder.parent for folder in (path / "_delta_log", *new))
+    return table
 
 
 def is_committed(path: Path, app_id: str, version: int = 1) -> bool:
@@ -115,6 +143,7 @@ def commit_once(
     remove: Sequence[WrittenFile] = (),
     serial: tuple[str, int] | None = None,
     metadata: Mapping[str, str] | None = None,
+    data_change: bool = True,
 ) -> bool:
     """Add and remove files in one transaction, unless ``app_id`` did so before (then False).
 
@@ -122,18 +151,24 @@ def commit_once(
     writer has removed one of those files since, or has committed under the same ``app_id`` or the same
     name in ``serial``: writers that share a serial name can never both build on one version.
     """
-    if is_committed(Path(table.table_uri.removeprefix("file://")), app_id, version):
+    path = folder_of(table)
+    if is_committed(path, app_id, version):
         return False
     now = int(datetime.now(UTC).timestamp() * 1000)
     actions: list[AddAction | RemoveAction] = [
-        AddAction(f.path, f.size, f.partition, now, True, f.statistics) for f in add
+        AddAction(f.path, f.size, f.partition, now, data_change, f.statistics) for f in add
     ]
-    actions += [RemoveAction(f.path, True, now, f.size, f.partition) for f in remove]
+    actions += [RemoveAction(f.path, data_change, now, f.size, f.partition) for f in remove]
     transactions = [Transaction(app_id, version)] + ([Transaction(*serial)] if serial else [])
-    table.create_write_transaction(
-        actions, "append", table.schema(), table.metadata().partition_columns,
-        commit_properties=CommitProperties(app_transactions=transactions, custom_metadata=dict(metadata or {})),
-    )  # fmt: skip
+    before = table.version()
+    flush({path, *((path / unquote(f.path)).parent for f in add)} if add else ())
+    with plainly(path):
+        table.create_write_transaction(
+            actions, "append", table.schema(), table.metadata().partition_columns,
+            commit_properties=CommitProperties(app_transactions=transactions, custom_metadata=dict(metadata or {})),
+            post_commithook_properties=HOOKS,
+        )  # fmt: skip
+        settle(path, after=before)
     return True
 
 
@@ -177,3 +212,18 @@ def _statistics(table: pa.Table, kept: Sequence[str]) -> str:
 
 def _text(value: Any) -> str:
     return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if isinstance(value, datetime) else str(value)
+
+
+def commit_info(path: Path, version: int) -> dict[str, Any]:
+    """What a version's commit says of itself; nothing where its entry of the log is gone.
+
+    ``DeltaTable.history`` numbers its entries wrongly where another writer has gone on since the table was opened.
+    """
+    entry = path / "_delta_log" / f"{version:020}.json"
+    lines = entry.read_text("utf-8").splitlines() if entry.is_file() else []
+    return next((found["commitInfo"] for found in map(json.loads, lines) if "commitInfo" in found), {})
+
+
+def folder_of(table: DeltaTable) -> Path:
+    """Where a local table lies; its address writes blanks and the like as %20."""
+    return Path(unquote(table.table_uri.removeprefix("file://")))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
-    """Write, flush to disk, rename. ``private`` leaves it readable by its owner alone."""
+    """Write, rename, each on disk before this returns. ``private`` leaves it readable by its owner alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -18,6 +19,17 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o600 if private else 0o644)
         Path(name).replace(path)
+        flush([path.parent])
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def flush(paths: Iterable[Path]) -> None:
+    """Files and folders to disk; a folder holds its files' names."""
+    for path in sorted(paths):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
