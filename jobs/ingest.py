@@ -14,89 +14,44 @@ of a wide row costs only that cell and is counted in ``cells_quarantined``; its 
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-from rich.console import Group, RenderableType
-from rich.table import Table
-
+from cluster import lineage
+from cluster.added import keep
 from cluster.home import Home
-from cluster.report import Progress, Report
+from cluster.report import Progress
 from cluster.storage import read_machines
+from cluster.turns import only_one
 from jobs.ingesting import tables
 from jobs.ingesting.check import check
+from jobs.ingesting.fingerprint import SPAN_BYTES
 from jobs.ingesting.machines import machine_types
-from jobs.ingesting.parse import Parsed, Unit, parse_unit
-from jobs.ingesting.plan import Plan, barren, known, new_files, new_plan, resume, save, strangers, work_folder
-from jobs.ingesting.rewrite import Rewritten, Tile, rewrite_tile
-from jobs.sources.raw import Reason
-from models.errors import InputError, MillwrightError
+from jobs.ingesting.merging import Merging, Row, Spread
+from jobs.ingesting.parse import Parsed, Unit, parse_units
+from jobs.ingesting.plan import (
+    Plan,
+    accepted_plan,
+    barren,
+    is_open,
+    known,
+    new_files,
+    new_plan,
+    plans,
+    resume,
+    save,
+    strangers,
+    work_folder,
+)
+from jobs.ingesting.report import IngestReport, PlantIngest, add, tell
+from models.errors import GateError, InputError, MillwrightError
+from models.source import SensorColumn
 
-Row = dict[str, Any]  # Ray Data's
-Spread = Callable[[Callable[[Row], Row], list[Row]], Iterable[Row]]
-_OF_FILES = (Reason.EMPTY, Reason.UNREADABLE, Reason.MISSING_COLUMN, Reason.TRUNCATED)
-
-
-class PlantIngest(BaseModel):
-    """One plant's part. ``batch`` is None where there was nothing new; times are ISO, UTC."""
-
-    name: str
-    batch: str | None = None
-    resumed: bool = False
-    files: int = 0
-    rows_ingested: int = 0
-    rows_superseded: int = 0
-    rows_quarantined: int = 0
-    cells_quarantined: int = 0
-    files_quarantined: list[str] = []
-    machines: int = 0
-    sensors: int = 0
-    first_time: str | None = None
-    last_time: str | None = None
-    quarantine: dict[str, int] = {}
-    new_sensors: list[str] = []
-    notes: list[str] = []
-
-
-class IngestReport(Report):
-    """Totals over the plants, and each plant's part."""
-
-    files: int = 0
-    rows_ingested: int = 0
-    rows_superseded: int = 0
-    rows_quarantined: int = 0
-    cells_quarantined: int = 0
-    new_sensors: list[str] = []
-    plants: list[PlantIngest] = []
-
-    def render(self) -> RenderableType:
-        table = Table(title="Ingested")
-        for name in ("plant", "files", "rows", "superseded", "quarantined", "machines", "sensors", "from", "to"):
-            table.add_column(name, justify="left" if name in ("plant", "from", "to") else "right")
-        for p in self.plants:
-            wrong = f"{p.rows_quarantined:,}" + (f" + {p.cells_quarantined:,} cells" if p.cells_quarantined else "")
-            table.add_row(
-                p.name, str(p.files), f"{p.rows_ingested:,}", f"{p.rows_superseded:,}", wrong, str(p.machines),
-                str(p.sensors), (p.first_time or "")[:10], (p.last_time or "")[:10],
-            )  # fmt: skip
-        lines = [
-            f"{p.name}: quarantine: " + ", ".join(f"{reason} {number:,}" for reason, number in p.quarantine.items())
-            for p in self.plants
-            if p.quarantine
-        ]
-        for p in self.plants:
-            if p.files_quarantined:
-                lines.append(f"{p.name}: not readable to the end: {', '.join(p.files_quarantined[:5])}")
-        lines += [f"{p.name}: {note}" for p in self.plants for note in p.notes]
-        return Group(table, *lines)
+TASK_UNITS = 100  # small files that one task reads
 
 
 def over_ray(function: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
@@ -107,14 +62,19 @@ def over_ray(function: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         yield from ray.data.from_items(items, override_num_blocks=len(items)).map(function).iter_rows()
 
 
-def run(home: Home, *, plant: str | None = None, progress: Progress, spread: Spread = over_ray) -> IngestReport:
+def run(
+    home: Home, *, plant: str | None = None, accept: str | None = None, progress: Progress, spread: Spread = over_ray
+) -> IngestReport:
     """Ingest what is new for one plant or for all; ``spread`` runs the tasks, over Ray unless told otherwise.
 
-    Raises InputError where there is no plant, or its description does not fit its files (then nothing
-    was written), MillwrightError where the disk or a file gives way (then the next run goes on).
+    ``accept`` names a held batch of ``plant`` that is to go into history as it is. Raises InputError
+    where there is no plant, or its description does not fit its files (then nothing was written),
+    MillwrightError where the disk or a file gives way (then the next run goes on).
     """
     started = time.monotonic()
     names = [plant] if plant else home.plants()
+    if accept and not plant:
+        raise InputError("Whose batch is it?", expected="--plant with --accept", found="none", do="Add --plant NAME")
     if not names:
         raise InputError(
             "No plant to ingest", expected="at least one connected plant", found="none", where=home.path,
@@ -123,8 +83,8 @@ def run(home: Home, *, plant: str | None = None, progress: Progress, spread: Spr
     try:
         with ExitStack() as locks:
             for name in sorted(names):  # one order for everybody: no deadlock
-                locks.enter_context(_only_one(home, name, progress))
-            report = IngestReport(plants=_ingest(home, sorted(names), progress, spread))
+                locks.enter_context(only_one(home, name, progress))
+            report = IngestReport(plants=_ingest(home, sorted(names), accept, progress, spread))
     except OSError as error:
         raise MillwrightError(
             "Could not read or write", expected="a readable source and a writable home",
@@ -134,40 +94,48 @@ def run(home: Home, *, plant: str | None = None, progress: Progress, spread: Spr
     for key in ("files", "rows_ingested", "rows_superseded", "rows_quarantined", "cells_quarantined"):
         setattr(report, key, sum(getattr(found, key) for found in report.plants))
     report.new_sensors = sorted({sensor for found in report.plants for sensor in found.new_sensors})
+    report.exit_code = GateError.exit_code if any(found.held for found in report.plants) else 0
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
 
-def _ingest(home: Home, names: list[str], progress: Progress, spread: Spread) -> list[PlantIngest]:
+def _ingest(
+    home: Home, names: list[str], accept: str | None, progress: Progress, spread: Spread
+) -> list[PlantIngest]:
     reports = {name: PlantIngest(name=name) for name in names}
     while names:
         progress.step("Looking for new files")
-        plans = [plan for name in names if (plan := _plan(home, name, reports[name])) is not None]
+        plans = [plan for name in names if (plan := _plan(home, name, reports[name], accept)) is not None]
         for plan in plans:
             tables.hide(home, plan.plant)
             shutil.rmtree(work_folder(home, plan), ignore_errors=True)
         if plans:
             _commit(home, _parse(home, plans, progress, spread), reports, progress, spread)
-        # What a killed run left is finished first; what has come since is a batch of its own.
-        names = [plan.plant for plan in plans if plan.resumed]
+        # What a killed run left and what is accepted are finished first; what has come since is a batch of its own.
+        names = [plan.plant for plan in plans if plan.resumed or plan.accepts == accept is not None]
+        accept = None if any(plan.accepts == accept for plan in plans) else accept
     for report in reports.values():
         for note in report.notes:
             progress.note(f"{report.name}: {note}")
     return list(reports.values())
 
 
-def _plan(home: Home, name: str, report: PlantIngest) -> Plan | None:
-    """The open plan of a killed run, else a new one, else None."""
+def _plan(home: Home, name: str, report: PlantIngest, accept: str | None) -> Plan | None:
+    """The open plan of a killed run, else the accepted one, else a new one, else None."""
     source = home.source(name)
     plan = resume(home, name, source)
     if plan is not None:
         report.notes += [f"changed since the batch began, comes next: {path}" for path in plan.dropped]
         return plan
+    if accept is not None:
+        return accepted_plan(home, name, accept, now=datetime.now(UTC))
     before = known(home, name)
     files = new_files(source, before)
-    if unread := strangers(source, (home.sources / f"{name}.toml").stat().st_mtime_ns):
+    if unread := strangers(source, home.of(name).source.stat().st_mtime_ns):
         report.notes.append(_unread(unread))
     report.notes += [f"no file for the stream {stream}" for stream in barren(source)]
+    every = plans(home, name)
+    report.notes += [f"the batch {held.batch} is still held" for held in every if is_open(held, every)]
     if not files:
         return None
     notes, after = check(source, files, before)
@@ -184,91 +152,73 @@ def _unread(files: list[str]) -> str:
 
 def _parse(home: Home, plans: list[Plan], progress: Progress, spread: Spread) -> list[tables.Batch]:
     units = [unit for plan in plans for unit in _units(home, plan)]
-    total = sum(unit.size for unit in units)
-    sizes = {(unit.plant, unit.order): unit.size for unit in units}
-    progress.step(f"Reading {len(units)} files, {total / 1e6:,.0f} MB")
+    total = sum(unit.num_bytes for unit in units)
+    progress.step(f"Reading {len({(u.plant, u.order) for u in units})} files, {total / 1e6:,.0f} MB")
     done, found = 0, list[Parsed]()
-    # The largest first: the last one to finish is then a small one.
-    ordered = sorted(units, key=lambda unit: -unit.size)
-    for row in spread(parse_unit, [{"unit": unit.model_dump_json()} for unit in ordered]):
-        parsed = Parsed.model_validate_json(row["parsed"])
-        found.append(parsed)
-        done += sizes[parsed.plant, parsed.order]
+    for row in spread(parse_units, [{"units": [u.model_dump_json() for u in some]} for some in _tasks(units)]):
+        for text in row["parsed"]:
+            found.append(Parsed.model_validate_json(text))
+            done += found[-1].num_bytes
         progress.update(done / 1e6, total / 1e6, "MB")
-    by_order = sorted(found, key=lambda parsed: parsed.order)
-    return [tables.Batch(plan, [p for p in by_order if p.plant == plan.plant]) for plan in plans]
+    found.sort(key=lambda parsed: (parsed.order, parsed.piece))
+    return [tables.Batch(plan, [p for p in found if p.plant == plan.plant]) for plan in plans]
+
+
+def _tasks(units: list[Unit]) -> list[list[Unit]]:
+    """Units in tasks of about a piece's size: a task costs some hundredths of a second, small files less."""
+    tasks: list[list[Unit]] = []
+    room = 0
+    # The largest first: the last one to finish is then a small one.
+    for unit in sorted(units, key=lambda unit: -unit.num_bytes):
+        if unit.num_bytes > room or len(tasks[-1]) >= TASK_UNITS:
+            tasks.append([])
+            room = SPAN_BYTES
+        tasks[-1].append(unit)
+        room -= unit.num_bytes
+    return tasks
 
 
 def _units(home: Home, plan: Plan) -> Iterator[Unit]:
     for order, file in enumerate(plan.files):
-        yield Unit(
-            plant=plan.plant, batch=plan.batch, created_at=plan.created_at, order=order, root=plan.source.root,
-            path=file.path, size=file.size, mtime_ns=file.mtime_ns, stream=plan.stream(file.stream),
-            machine_types=plan.machine_types, folder=str(work_folder(home, plan)),
-        )  # fmt: skip
+        for piece, span in enumerate(file.spans or [None]):
+            yield Unit(
+                plant=plan.plant, batch=plan.batch, created_at=plan.created_at, order=order, piece=piece,
+                root=plan.source.root, path=file.path, size=file.size, mtime_ns=file.mtime_ns, span=span,
+                stream=plan.stream(file.stream), machine_types=plan.machine_types,
+                folder=str(work_folder(home, plan)),
+            )  # fmt: skip
 
 
 def _commit(
     home: Home, batches: list[tables.Batch], reports: dict[str, PlantIngest], progress: Progress, spread: Spread
 ) -> None:
     progress.step("Merging into history")
-
-    def merged(tiles: list[Tile]) -> Iterator[Rewritten]:
-        for number, row in enumerate(spread(rewrite_tile, [{"tile": tile.model_dump_json()} for tile in tiles]), 1):
-            progress.update(number, len(tiles), "parts")
-            yield Rewritten.model_validate_json(row["rewritten"])
-
-    superseded = tables.commit_readings(home, batches, merged)
+    merging = Merging(home, batches, spread, progress)
+    superseded = tables.commit_readings(home, batches, merging.results)
+    merging.judge_rest()
     for batch in batches:
-        plan = batch.plan
-        lost = superseded[plan.plant] + tables.commit_events(home, batch) + tables.commit_machines(home, batch)
-        tables.commit_quarantine(home, batch)
-        counts = _add(reports[plan.plant], batch, lost)
-        tables.show(home, plan.plant)
-        save(home, plan.model_copy(update={"done": True, "counts": counts}))
+        plan, report = batch.plan, reports[batch.plan.plant]
+        verdict = merging.verdicts[plan.plant]
+        tell(report, plan, verdict)
+        if verdict.held:
+            save(home, plan.model_copy(update={"held": True, "counts": batch.counts()}))
+        else:
+            lost = superseded[plan.plant] + tables.commit_events(home, batch) + tables.commit_machines(home, batch)
+            tables.commit_quarantine(home, batch, verdict.masked)
+            cells = batch.counts()["cells_quarantined"] + verdict.num_masked
+            counts = batch.counts() | {"rows_superseded": lost, "cells_quarantined": cells}
+            add(report, batch, counts)
+            keep(home, plan.plant, _new_sensors(batch))
+            tables.show(home, plan.plant, plan.batch)
+            files = ((f.path, f.digest, f.size) for f in plan.files)
+            lineage.ingested(home, plan.plant, plan.batch, Path(plan.source.root), files)
+            save(home, plan.model_copy(update={"done": True, "counts": counts}))
         shutil.rmtree(work_folder(home, plan), ignore_errors=True)
 
 
-def _add(report: PlantIngest, batch: tables.Batch, superseded: int) -> dict[str, int]:
-    """Adds the batch to its plant's report; the batch's own counts."""
-    parsed, plan = batch.parsed, batch.plan
-    quarantined = sum(p.quarantined for p in parsed)
-    counts = {
-        "files": len(parsed), "rows_ingested": sum(p.rows for p in parsed) - quarantined,
-        "rows_superseded": superseded, "rows_quarantined": quarantined,
-        "cells_quarantined": sum(p.cells for p in parsed),
-    }  # fmt: skip
-    for key, number in counts.items():
-        setattr(report, key, getattr(report, key) + number)
-    report.batch, report.resumed = plan.batch, report.resumed or plan.resumed
-    report.files_quarantined += [p.path for p in parsed if any(reason in p.reasons for reason in _OF_FILES)]
-    report.quarantine = dict(sum((Counter(p.reasons) for p in parsed), Counter(report.quarantine)).most_common())
-    added = {s.sensor for found in plan.added.values() for s in found.values()}
-    new = added | {s.sensor for p in parsed for s in p.new_sensors.values()}
-    report.new_sensors = sorted(new | set(report.new_sensors))
-    report.sensors = max(report.sensors, len({s for p in parsed for part in p.parts for s in part.sensors}))
-    bounds = batch.bounds()
-    report.machines = max(report.machines, len(bounds))
-    if bounds:
-        first, last = _iso(min(low for low, _ in bounds.values())), _iso(max(high for _, high in bounds.values()))
-        report.first_time = min(first, report.first_time or first)
-        report.last_time = max(last, report.last_time or last)
-    return counts
-
-
-@contextmanager
-def _only_one(home: Home, plant: str, progress: Progress) -> Iterator[None]:
-    """Two ingests of one plant take turns. The lock ends with its process, however that ends."""
-    path = home.plans / plant / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note(f"{plant}: waiting for another ingest to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _iso(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us / 1e6, UTC).isoformat()
+def _new_sensors(batch: tables.Batch) -> dict[str, dict[str, SensorColumn]]:
+    """Stream -> raw column or tag -> sensor, of those that the description does not name."""
+    found = {stream: dict(columns) for stream, columns in batch.plan.added.items()}
+    for parsed in batch.parsed:
+        found.setdefault(parsed.stream, {}).update(parsed.new_sensors)
+    return found

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import codecs
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from cluster.storage import BOOKKEEPING, EVENTS, MACHINES
-from jobs.infer.names import sensor_of
+from jobs.infer.names import folded, sensor_of
 from jobs.ingesting.plan import Known, PlannedFile
 from jobs.sources import logs, reading
 from jobs.sources.times import check_zone
-from jobs.sources.values import check_units
+from jobs.sources.values import check_units, split_tags
 from models.errors import InputError
 from models.source import SensorColumn, SourceDescription, Stream
 
 _NO_FIELD = {"event_id", "machine", "kind", "source_id", "inferred"}  # of the tables, not of any log
+_ALIKE, _APART = 0.75, 0.1  # of names that are one sensor's, and how far the next one must be
 _DO = "Correct the source description, or run `millwright connect` again"
 
 
@@ -44,10 +46,16 @@ def check(source: SourceDescription, files: list[PlannedFile], known: Known) -> 
         if stream.role == "readings" and stream.layout == "wide":
             new = _new_sensors(stream, root, usable, set(baseline) | need)
             added[stream.name] = added.get(stream.name, {}) | new
-            notes += [f"{stream.name}: new sensor {s.sensor!r} from the column {raw!r}" for raw, s in new.items()]
+            notes += [_told(stream, raw, column) for raw, column in new.items()]
             baseline = (*baseline, *new)
         columns[stream.name] = tuple(dict.fromkeys(baseline))
     return notes, Known(known.delivered, columns, {name: found for name, found in added.items() if found})
+
+
+def _told(stream: Stream, raw: str, column: SensorColumn) -> str:
+    if column.sensor in {s.sensor for s in stream.sensors.values()}:
+        return f"{stream.name}: the column {raw!r} is taken for {column.sensor!r}, which had another name"
+    return f"{stream.name}: new sensor {column.sensor!r} from the column {raw!r}"
 
 
 def _columns_before(stream: Stream, files: list[PlannedFile], known: Known) -> tuple[str, ...]:
@@ -60,18 +68,38 @@ def _columns_before(stream: Stream, files: list[PlannedFile], known: Known) -> t
 def _new_sensors(
     stream: Stream, root: Path, readable: dict[str, list[str]], baseline: set[str]
 ) -> dict[str, SensorColumn]:
+    """Columns of numbers that came later: a described column under another name, or a sensor of their own."""
     found: dict[str, SensorColumn] = {}
     taken = {s.sensor for s in stream.sensors.values()}
     for path, columns in readable.items():
-        for column in columns:
-            if column in baseline or column in stream.sensors or column in found:
+        fresh = dict.fromkeys(
+            part for c in columns
+            if c not in baseline and (part := _part(stream, c)) not in {*baseline, *stream.sensors, *found}
+            and c not in stream.sensors and reading.is_numeric(root / path, stream, c)
+        )  # fmt: skip
+        here = {_part(stream, c) for c in columns} | set(columns)
+        gone = {raw: column for raw, column in stream.sensors.items() if raw not in here}
+        for column in fresh:
+            read = sensor_of(column).column
+            if (old := _renamed(column, read, gone)) is not None:
+                found[column] = gone.pop(old).model_copy(update={"unit": read.unit} if read.kind != "number" else {})
                 continue
-            sensor = sensor_of(column).column
-            name = f"{sensor.sensor}_2" if sensor.sensor in taken | set(BOOKKEEPING) else sensor.sensor
-            if reading.is_numeric(root / path, stream, column):
-                found[column] = sensor.model_copy(update={"sensor": name})
-                taken.add(name)
+            name = f"{read.sensor}_2" if read.sensor in taken | set(BOOKKEEPING) else read.sensor
+            found[column] = read.model_copy(update={"sensor": name})
+            taken.add(name)
     return found
+
+
+def _renamed(column: str, read: SensorColumn, gone: dict[str, SensorColumn]) -> str | None:
+    """The absent column whose new name this is: of the same kind, and much more alike than any other."""
+    likeness = sorted(
+        ((SequenceMatcher(None, folded(column), folded(raw)).ratio(), raw)
+         for raw, other in gone.items() if read.kind in (other.kind, "number")),
+        reverse=True,
+    )  # fmt: skip
+    if not likeness or likeness[0][0] < _ALIKE or (len(likeness) > 1 and likeness[0][0] - likeness[1][0] < _APART):
+        return None
+    return likeness[0][1]
 
 
 def _check_stream(stream: Stream) -> None:
@@ -95,10 +123,10 @@ def _check_stream(stream: Stream) -> None:
     if stream.role == "readings":
         if stream.time is None:
             raise InputError("A readings stream without time", expected="`time`", found="none", where=where, do=_DO)
-        if stream.layout == "long" and not (stream.tag_column and stream.value_column):
+        if stream.layout == "long" and not ((stream.tag_column or stream.tag_pattern) and stream.value_column):
             raise InputError(
-                "A long stream without its columns", expected="`tag_column` and `value_column`", found="none",
-                where=where, do=_DO,
+                "A long stream without its columns", expected="`tag_column` (or `tag_pattern`) and `value_column`",
+                found="none", where=where, do=_DO,
             )  # fmt: skip
         taken = sorted({s.sensor for s in stream.sensors.values()} & set(BOOKKEEPING))
         if taken:
@@ -108,7 +136,7 @@ def _check_stream(stream: Stream) -> None:
 
 
 def _check_columns(stream: Stream, root: Path, readable: dict[str, list[str]], *, before: tuple[str, ...]) -> list[str]:
-    present = {column for columns in readable.values() for column in columns}
+    present = {name for columns in readable.values() for column in columns for name in (column, _part(stream, column))}
     sample, columns = next(iter(readable.items()))
     described = list(stream.sensors) if stream.role == "readings" and stream.layout == "wide" else []
     notes = []
@@ -125,6 +153,11 @@ def _check_columns(stream: Stream, root: Path, readable: dict[str, list[str]], *
             found=", ".join(columns)[:300], where=root / sample, do=_DO,
         )  # fmt: skip
     return notes
+
+
+def _part(stream: Stream, column: str) -> str:
+    """What of a column's name is the sensor's, where machines have columns of their own."""
+    return split_tags([column], stream.machine)[1][0] if stream.machine.kind == "tag" else column
 
 
 def _header(path: Path, stream: Stream) -> list[str] | None:

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.storage import EVENTS, MACHINES
-from jobs.ingesting.parse import DEFAULT_TYPE, UNUSABLE, slug
+from jobs.ingesting.parse import UNUSABLE
+from jobs.ingesting.parts import DEFAULT_TYPE, slug
 from jobs.sources import logs, reading
 from models.source import SourceDescription, Stream
 

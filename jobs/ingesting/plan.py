@@ -9,8 +9,7 @@ or the meaning of its stream changed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +20,8 @@ from cluster.commit import is_committed
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.report import code_version
+from jobs.ingesting.fingerprint import Spans, digests, fingerprints
+from jobs.sources import archive
 from models.errors import InputError, MillwrightError
 from models.source import SensorColumn, SourceDescription, Stream
 
@@ -35,7 +36,10 @@ class Known:
 
 
 class PlannedFile(BaseModel):
-    """``path`` is below the source's root, with ``/``."""
+    """``path`` is below the source's root, with ``/``; ``export.zip!/a.csv`` is a member of an archive.
+
+    ``size`` is in bytes on disk, or of the unpacked member. ``spans`` cut a large text file into pieces.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +49,7 @@ class PlannedFile(BaseModel):
     mtime_ns: int
     digest: str
     stream_digest: str
+    spans: Spans = ()
 
 
 class Plan(BaseModel):
@@ -67,6 +72,8 @@ class Plan(BaseModel):
     dropped: tuple[str, ...] = ()  # changed between a crash and its repair: they are a later delivery
     resumed: bool = False  # a run was killed before it was done
     done: bool = False
+    held: bool = False  # a check said stop: nothing of it is in history
+    accepts: str | None = None  # the held batch that a person let in as this one
     counts: dict[str, int] = {}
 
     def stream(self, name: str) -> Stream:
@@ -76,12 +83,12 @@ class Plan(BaseModel):
 
 
 def plan_path(home: Home, plant: str, batch: str) -> Path:
-    return home.plans / plant / f"{batch}.json"
+    return home.of(plant).plans / f"{batch}.json"
 
 
 def work_folder(home: Home, plan: Plan) -> Path:
     """Where a batch's tasks leave what they have parsed."""
-    return home.plans / plan.plant / f"{plan.batch}.work"
+    return home.of(plan.plant).plans / f"{plan.batch}.work"
 
 
 def save(home: Home, plan: Plan) -> Plan:
@@ -91,7 +98,8 @@ def save(home: Home, plan: Plan) -> Plan:
 
 def plans(home: Home, plant: str) -> list[Plan]:
     """Every plan of the plant, in delivery order."""
-    return [_read(path) for path in sorted((home.plans / plant).glob("[0-9]*.json"))]
+    paths = sorted(home.of(plant).plans.glob("[0-9]*.json"))
+    return [_read(path) for path in paths if "." not in path.stem]  # beside them lies what the gate found
 
 
 def _read(path: Path) -> Plan:
@@ -109,16 +117,16 @@ def resume(home: Home, plant: str, source: SourceDescription) -> Plan | None:
 
     A plan that no table has yet is given up where files or description changed: a corrected one must win.
     """
-    left = [plan for plan in plans(home, plant) if not plan.done]
+    left = [plan for plan in plans(home, plant) if not (plan.done or plan.held)]
     if not left:
         return None
     plan = left[0]  # a new plan is only made when none is open
     root = Path(plan.source.root)
-    found = _digests(root / file.path for file in plan.files)
+    found = digests(root / file.path for file in plan.files)
     changed = {f.path for f in plan.files if found.get(root / f.path) != f.digest}
     if not changed and plan.source_digest == digest_of(source):
         return plan.model_copy(update={"resumed": True})
-    if not _has_begun(home, plan):
+    if not has_begun(home, plan):
         plan_path(home, plant, plan.batch).unlink()
         return None
     if not changed:
@@ -148,25 +156,36 @@ def new_files(source: SourceDescription, known: Known) -> list[PlannedFile]:
             "The source's folder is gone", expected="a folder", found="nothing", where=root,
             do=f"Put it back, or run `millwright connect PATH --plant {source.plant}`",
         )  # fmt: skip
-    streams = [stream for stream in source.streams if stream.role != "ignored"]
-    matched = [(s, path) for s in streams for path in sorted(root.glob(s.files)) if _counts(path, root)]
+    matched = [(s, path) for s in source.streams if s.role != "ignored" for path in _files(s, root)]
     if not matched:
         raise InputError(
             "No file to ingest", expected=" or ".join(s.files for s in source.streams[:4]), found="no such file",
             where=root, do="Check `files` in the source description",
         )  # fmt: skip
-    digests = _digests({path for _, path in matched})
+    prints = fingerprints({path: stream for stream, path in matched})
     meaning = {stream.name: digest_of(stream) for stream in source.streams}
     found = []
     for stream, path in matched:
-        name, stat = path.relative_to(root).as_posix(), path.stat()
-        file = PlannedFile(
-            stream=stream.name, path=name, size=stat.st_size, mtime_ns=stat.st_mtime_ns, digest=digests[path],
-            stream_digest=meaning[stream.name],
-        )  # fmt: skip
-        if known.delivered.get((stream.name, name)) != (file.digest, file.stream_digest):
+        name, own = path.relative_to(root).as_posix(), prints[path]
+        if known.delivered.get((stream.name, name)) != (own.digest, meaning[stream.name]):
+            mtime_ns = archive.split(path)[0].stat().st_mtime_ns
+            file = PlannedFile(
+                stream=stream.name, path=name, size=archive.size(path), mtime_ns=mtime_ns, digest=own.digest,
+                stream_digest=meaning[stream.name], spans=own.spans,
+            )  # fmt: skip
             found.append(file)
     return sorted(found, key=lambda f: (f.path, f.stream))
+
+
+def _files(stream: Stream, root: Path) -> Iterator[Path]:
+    """Files of the stream, and members where they are archives; an archive that cannot be read stands for itself."""
+    for path in sorted(root.glob(stream.files)):
+        if not _counts(path, root):
+            continue
+        members = archive.members(path, stream.member) if stream.member else []
+        yield from (Path(f"{path}{archive.MARK}{member}") for member in members)
+        if not members:
+            yield path
 
 
 def strangers(source: SourceDescription, since_ns: int) -> list[str]:
@@ -207,32 +226,49 @@ def new_plan(
     )  # fmt: skip
 
 
+def accepted_plan(home: Home, plant: str, batch: str, *, now: datetime) -> Plan:
+    """The files of a held batch as the next batch, which no check holds. Raises InputError."""
+    every = plans(home, plant)
+    held = next((plan for plan in every if plan.batch == batch), None)
+    open_ones = [plan.batch for plan in every if is_open(plan, every)]
+    if held is None or batch not in open_ones:
+        raise InputError(
+            "No such held batch", expected=", ".join(open_ones) or "none is held", found=repr(batch),
+            where=home.of(plant).plans, do=f"See `millwright quality --plant {plant}`",
+        )  # fmt: skip
+    root = Path(held.source.root)
+    found = digests(root / file.path for file in held.files)
+    if changed := [f.path for f in held.files if found[root / f.path] != f.digest]:
+        raise InputError(
+            "A file of the held batch has changed", expected="the files as they were judged", found=changed[0],
+            where=root, do="Run `millwright ingest` without --accept: it judges them anew",
+        )  # fmt: skip
+    sequence = every[-1].sequence + 1
+    update = {
+        "sequence": sequence, "batch": f"{sequence:06d}-{batch.partition('-')[2]}", "created_at": now,
+        "code_version": code_version(), "held": False, "accepts": batch,
+    }  # fmt: skip
+    return save(home, held.model_copy(update=update))
+
+
+def is_open(plan: Plan, every: list[Plan]) -> bool:
+    """Whether the batch is held, and no later one has brought any of its files."""
+    own = {(f.stream, f.path) for f in plan.files}
+    later = (other for other in every if other.sequence > plan.sequence)
+    return plan.held and not any((f.stream, f.path) in own for other in later for f in other.files)
+
+
 def digest_of(description: BaseModel) -> str:
     return hashlib.sha256(description.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
-def _has_begun(home: Home, plan: Plan) -> bool:
+def has_begun(home: Home, plan: Plan) -> bool:
     """Whether any table holds the batch."""
-    lake = home.lake / plan.plant
-    return any(is_committed(log.parent, plan.batch) for log in lake.rglob("_delta_log"))
+    tables = home.of(plan.plant).tables
+    return any(is_committed(log.parent, plan.batch) for log in tables.rglob("_delta_log"))
 
 
 def _counts(path: Path, root: Path) -> bool:
     """A plain file, not hidden, and inside the plant's folder: a link out of it is another plant's business."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.is_file() and not hidden and path.resolve().is_relative_to(root.resolve())
-
-
-def _digests(paths: Iterable[Path]) -> dict[Path, str]:
-    """SHA-256 by path; a file that cannot be read has an empty one. hashlib works beside other threads."""
-    found = list(paths)
-    with ThreadPoolExecutor(4) as pool:
-        return dict(zip(found, pool.map(_digest, found), strict=True))
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""

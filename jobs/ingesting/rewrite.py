@@ -1,87 +1,111 @@
 """One part of a table merged with what a batch brings. Runs as a Ray task.
 
 The one idea: only files whose statistics overlap the new rows are read and replaced; the new rows of
-a month are cut into tiles of whole machines, so that a task's memory is bounded, and the tiles cover
-every machine, so that no row of a replaced file is lost.
+a month are cut into tiles of machines (and of time, where one machine alone is too much), so that a
+task's memory is bounded, and the tiles cover everything, so that no row of a replaced file is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 from pydantic import BaseModel, ConfigDict
 
 from cluster.commit import WrittenFile, write_part
-from cluster.storage import EVENTS, TIME, ReadingFile
-from jobs.ingesting.merge import Merged, merge
-from jobs.ingesting.parse import Part, kept_machines, read_back
+from cluster.storage import BOOKKEEPING, QUARANTINE, TIME, ReadingFile
+from jobs.ingesting.measures import measure
+from jobs.ingesting.merge import Floats, Ints, Merged, merge
+from jobs.ingesting.parts import ROW_CELLS, Part, Slice, is_inside, write_ipc
+from jobs.ingesting.plan import Plan
+from models.checks import Mask
 
-TILE_ROWS = 3_000_000
+TILE_CELLS = 12_000_000  # what a task holds, with those that machine, time and sorting take; also a file's rows
+
+
+class Bounds(BaseModel):
+    """Machines in ``[low, high)`` and times in ``[since_us, until_us)``; None is no bound."""
+
+    low: str | None = None
+    high: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+    model_config = ConfigDict(frozen=True)
+
+    def holds(self, machine: str) -> bool:
+        return is_inside(machine, self.low, self.high)
 
 
 class Tile(BaseModel):
-    """New rows of one table and month, of machines in ``[low, high)``, and the table's files they overlap."""
+    """New rows of one table and month within bounds, and the table's files they overlap."""
 
     model_config = ConfigDict(extra="forbid")
 
-    table: str
+    plant: str
     folder: str
     month: str
-    low: str | None = None
-    high: str | None = None
-    parts: list[str]
+    bounds: Bounds
+    work: str  # folder for what is no file of the table
+    masks: list[Mask] = []  # cells of the batch that go to quarantine
+    stuck_h: dict[str, float] = {}
+    parts: list[Slice]
     existing: list[str]
-    sensors: list[str]
     batch: str
     created_at: datetime
+    file_rows: int
     alone: bool  # the only tile of its month: nothing to write where nothing changed
 
 
 class Rewritten(BaseModel):
-    """``superseded`` counts the batch's rows that changed nothing; ``changed``: whether any row did."""
+    """``superseded`` counts the batch's rows that changed nothing; ``changed``: whether any row did.
 
-    table: str
+    ``measures`` and ``quarantine`` are files of the work folder; ``cells`` counts those that went to quarantine.
+    """
+
+    plant: str
     folder: str
     month: str
+    bounds: Bounds
     existing: list[str]
     files: list[dict[str, Any]]
     superseded: int
     changed: bool
+    measures: str | None = None
+    quarantine: str | None = None
+    cells: int = 0
 
 
 def tiles(
-    parts: Sequence[Part],
-    existing: Sequence[ReadingFile],
-    *,
-    table: str,
-    folder: Path,
-    batch: str,
-    created_at: datetime,
+    parts: Sequence[Part], existing: Sequence[ReadingFile], *, plan: Plan, folder: Path, work: Path
 ) -> list[Tile]:
     """Tiles of one table. ``existing`` are its files now."""
+    stuck_h = {s.sensor: s.stuck_h for s in plan.source.sensors().values() if s.stuck_h}
     found: list[Tile] = []
     for month in sorted({part.month for part in parts}):
-        own = sorted((p for p in parts if p.month == month), key=lambda p: (p.order, p.number))
+        own = sorted((p for p in parts if p.month == month), key=lambda p: p.place)
         files = [f for f in existing if f"/month={month}/" in f.path and _overlaps(f, own)]
-        bounds = _cuts(own, sum(f.num_rows for f in files))
-        sensors = sorted({name for part in own for name in part.sensors})
-        for low, high in bounds:
-            found.append(
-                Tile(
-                    table=table, folder=str(folder), month=month, low=low, high=high, sensors=sensors, batch=batch,
-                    parts=[p.path for p in own if any(_inside(m, low, high) for m in p.machines)],
-                    existing=[f.path for f in files if _meets(f, low, high)], created_at=created_at,
-                    alone=len(bounds) == 1,
-                )
-            )  # fmt: skip
+        file_rows = TILE_CELLS // (len({name for part in own for name in part.sensors}) + ROW_CELLS)
+        cuts = _cuts(own, sum(f.num_rows for f in files), file_rows)
+        for cut in cuts:
+            slices = [rows for part in own if (rows := part.slice(cut.low, cut.high)).rows]
+            met = [f.path for f in files if _meets(f, cut)]
+            if slices or met:
+                found.append(
+                    Tile(
+                        plant=plan.plant, folder=str(folder), month=month, bounds=cut, work=str(work), parts=slices,
+                        existing=met, batch=plan.batch, created_at=plan.created_at, file_rows=file_rows,
+                        alone=len(cuts) == 1, stuck_h=stuck_h,
+                    )
+                )  # fmt: skip
     return found
 
 
@@ -91,89 +115,97 @@ def rewrite_tile(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def rewrite(tile: Tile) -> Rewritten:
-    tables = [kept_machines(_history(path), tile.low, tile.high) for path in tile.existing]
+    cut = tile.bounds
+    tables = [_history(path, cut) for path in tile.existing]
     num_old = sum(table.num_rows for table in tables)
-    tables += [kept_machines(read_back(path), tile.low, tile.high) for path in tile.parts]
-    rows = pa.concat_tables(tables, promote_options="default")
-    names = [n for n in rows.column_names if n not in ("machine", "time", "ingested_at", "source_id")]
-    merged = _merge(rows, names)
-    superseded = int(merged.superseded[num_old:].sum())
-    changed = superseded < rows.num_rows - num_old
+    tables += [part.read(cut.since_us, cut.until_us) for part in tile.parts]
+    origin = np.repeat(np.arange(len(tables)) - len(tile.existing), [table.num_rows for table in tables])
+    rows = _Rows.of(pa.concat_tables(tables, promote_options="default"))
     done = Rewritten(
-        table=tile.table, folder=tile.folder, month=tile.month, existing=tile.existing, files=[],
-        superseded=superseded, changed=changed,
+        plant=tile.plant, folder=tile.folder, month=tile.month, bounds=cut, existing=tile.existing, files=[],
+        superseded=0, changed=False,
     )  # fmt: skip
-    if (changed or not tile.alone) and len(merged.first):
-        done.files = [file.as_dict() for file in _write(tile, rows, merged, num_old)]
+    _mask(rows, origin, tile, done)
+    merged = merge(rows.codes, rows.time, rows.columns)
+    done.superseded = int(merged.superseded[num_old:].sum())
+    done.changed = done.superseded < len(rows.time) - num_old
+    if len(merged.first):
+        measures = measure(
+            rows.names, rows.codes[merged.first], rows.time[merged.first], merged.columns, merged.owner >= num_old,
+            tile.month, stuck_h=tile.stuck_h,
+        )  # fmt: skip
+        done.measures = write_ipc(Path(tile.work), "measures", measures) if measures.num_rows else None
+        if done.changed or not tile.alone:
+            done.files = [file.as_dict() for file in _write(tile, rows.table, merged, num_old)]
     return done
 
 
-def rewrite_events(
-    path: str, parts: Iterable[str], ends: pa.Table, existing: pa.Table, batch: str
-) -> tuple[WrittenFile | None, int]:
-    """The whole events table merged by ``event_id``, cell by cell, and how many of the batch's rows changed nothing.
+@dataclass(frozen=True)
+class _Rows:
+    """Rows in delivery order as arrays; ``codes`` index ``names``, which are sorted."""
 
-    ``ends`` are events that readings imply; they are no source rows. None where nothing changed. A row
-    changes nothing of its own where its event has the same cells already, or where another row of
-    the batch has the same event.
-    """
-    new = [read_back(part) for part in parts]
-    if not any(table.num_rows for table in (*new, ends)):
-        return None, 0
-    at = EVENTS.get_field_index("source_id")
-    stamped = [table.set_column(at, "source_id", _constant(batch, table.num_rows)) for table in (*new, ends)]
-    rows = pa.concat_tables([existing, *stamped])
-    cells = [name for name in EVENTS.names if name not in ("event_id", "source_id")]
-    last = pc.ScalarAggregateOptions(skip_nulls=True, min_count=0)
-    grouped = rows.group_by("event_id", use_threads=False).aggregate(
-        [(name, "last", last) for name in [*cells, "source_id"]]
-    )
-    merged = grouped.rename_columns(["event_id", *cells, "source_id"]).select(EVENTS.names).cast(EVENTS)
-    merged = _keep_source(merged, existing, cells).sort_by([("started_at", "ascending"), ("event_id", "ascending")])
-    num_new = sum(table.num_rows for table in new)
-    changed = merged.filter(pc.equal(merged["source_id"], batch))
-    if not changed.num_rows:
-        return None, num_new
-    implied = pc.sum(pc.is_in(changed["event_id"], ends["event_id"].combine_chunks())).as_py() or 0
-    return write_part(Path(path), merged, stem=f"part-{batch}"), num_new - (changed.num_rows - implied)
+    table: pa.Table
+    names: list[str]
+    codes: Ints
+    time: Ints
+    columns: dict[str, Floats]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Rows:
+        encoded = table["machine"].combine_chunks().dictionary_encode()
+        seen: list[str] = encoded.dictionary.to_pylist()
+        names = sorted(seen)
+        place = {name: number for number, name in enumerate(names)}
+        rank = np.asarray([place[name] for name in seen], np.int64)
+        codes = rank[np.asarray(encoded.indices, np.int64)] if table.num_rows else np.zeros(0, np.int64)
+        columns = {name: _floats(table[name]) for name in table.column_names if name not in BOOKKEEPING}
+        return cls(table, names, codes, table["time"].to_numpy(), columns)
 
 
-def _keep_source(merged: pa.Table, existing: pa.Table, cells: Sequence[str]) -> pa.Table:
-    """An event that a batch only repeats stays the earlier batch's."""
-    before = {row["event_id"]: row for row in existing.to_pylist()}
-    sources = [
-        before[row["event_id"]]["source_id"]
-        if row["event_id"] in before and all(row[c] == before[row["event_id"]][c] for c in cells)
-        else row["source_id"]
-        for row in merged.to_pylist()
-    ]
-    return merged.set_column(merged.num_columns - 1, "source_id", pa.array(sources, pa.string()))
+def _mask(rows: _Rows, origin: Ints, tile: Tile, done: Rewritten) -> None:
+    """Empties cells of the batch, and writes them to quarantine. ``origin``: each row's part, negative in history."""
+    wrong: list[dict[str, Any]] = []
+    for mask in tile.masks:
+        if mask.machine not in rows.names or mask.sensor not in rows.columns:
+            continue
+        values = rows.columns[mask.sensor].copy()
+        own = (rows.codes == rows.names.index(mask.machine)) & (origin >= 0) & ~np.isnan(values)
+        own &= (rows.time >= mask.from_us) & (rows.time <= mask.until_us)
+        for row in np.flatnonzero(own).tolist():
+            at, part = datetime.fromtimestamp(rows.time[row] / 1e6, UTC).isoformat(), tile.parts[origin[row]]
+            raw = f"{mask.machine} {at} {mask.sensor} = {values[row]:.7g}"
+            wrong.append({"raw": raw, "file": part.file, "stream": part.stream, "reason": mask.reason})
+        values[own] = np.nan
+        rows.columns[mask.sensor] = values
+    if wrong:
+        own_batch = {"time": tile.created_at, "source_id": tile.batch}
+        table = pa.Table.from_pylist([entry | own_batch for entry in wrong], schema=QUARANTINE)
+        done.quarantine, done.cells = write_ipc(Path(tile.work), "masked", table), len(wrong)
 
 
-def _history(path: str) -> pa.Table:
-    found = pq.ParquetFile(path).read(use_threads=False)
+def _history(path: str, cut: Bounds) -> pa.Table:
+    """Rows of a file of the table that lie within the bounds; row groups without any are not read."""
+    keep = ds.scalar(True)
+    if cut.low is not None:
+        keep &= ds.field("machine") >= cut.low
+    if cut.high is not None:
+        keep &= ds.field("machine") < cut.high
+    if cut.since_us is not None:
+        keep &= ds.field("time") >= pa.scalar(cut.since_us, TIME)
+    if cut.until_us is not None:
+        keep &= ds.field("time") < pa.scalar(cut.until_us, TIME)
+    found = ds.dataset(path, format="parquet").to_table(filter=keep, use_threads=False)
     return found.set_column(1, "time", found["time"].cast(pa.int64()))
 
 
-def _merge(rows: pa.Table, names: Sequence[str]) -> Merged:
-    machine = rows["machine"].combine_chunks().dictionary_encode()
-    order = np.asarray(pc.sort_indices(machine.dictionary), np.int64)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    codes = rank[np.asarray(machine.indices, np.int64)] if rows.num_rows else np.zeros(0, np.int64)
-    columns = {name: _floats(rows[name]) for name in names}
-    return merge(codes, rows["time"].to_numpy(), columns)
-
-
-def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = column.cast(pa.float32()).to_numpy()
+def _floats(column: pa.ChunkedArray) -> Floats:
+    found: Floats = column.cast(pa.float32()).to_numpy()
     return found
 
 
 def _write(tile: Tile, rows: pa.Table, merged: Merged, num_old: int) -> list[WrittenFile]:
     """The merged rows as files of the table; rows that the batch did not change keep their batch and time."""
     first, owner = pa.array(merged.first), merged.owner
-    fresh = owner >= num_old
     columns: dict[str, pa.Array] = {
         "machine": rows["machine"].take(first).combine_chunks(),
         "time": rows["time"].take(first).combine_chunks().cast(TIME),
@@ -185,19 +217,16 @@ def _write(tile: Tile, rows: pa.Table, merged: Merged, num_old: int) -> list[Wri
         columns["ingested_at"] = pc.fill_null(kept["ingested_at"].combine_chunks(), pa.scalar(tile.created_at, TIME))
         columns["source_id"] = pc.fill_null(kept["source_id"].combine_chunks(), tile.batch)
     else:
-        columns["ingested_at"] = pa.array([tile.created_at], TIME).take(pa.array(np.zeros(len(fresh), np.int64)))
-        columns["source_id"] = _constant(tile.batch, len(fresh))
+        columns["ingested_at"] = pa.repeat(pa.scalar(tile.created_at, TIME), len(owner))
+        columns["source_id"] = pa.repeat(tile.batch, len(owner))
     table = pa.table(columns)
     return [
         write_part(
-            Path(tile.folder), table.slice(start, TILE_ROWS), stem=f"part-{tile.batch}", partition={"month": tile.month}
+            Path(tile.folder), table.slice(start, tile.file_rows), stem=f"part-{tile.batch}",
+            partition={"month": tile.month},
         )
-        for start in range(0, table.num_rows, TILE_ROWS)
+        for start in range(0, table.num_rows, tile.file_rows)
     ]
-
-
-def _constant(text: str, length: int) -> pa.Array:
-    return pa.array([text], pa.string()).take(pa.array(np.zeros(length, np.int64)))
 
 
 def _overlaps(file: ReadingFile, parts: Sequence[Part]) -> bool:
@@ -208,26 +237,37 @@ def _overlaps(file: ReadingFile, parts: Sequence[Part]) -> bool:
     )
 
 
-def _cuts(parts: Sequence[Part], num_old: int) -> list[tuple[str | None, str | None]]:
-    """Bounds of machines, each with about TILE_ROWS rows, that cover everything."""
-    counts: dict[str, int] = {}
+def _cuts(parts: Sequence[Part], num_old: int, tile_rows: int) -> list[Bounds]:
+    """Bounds with about ``tile_rows`` rows each that cover everything."""
+    seen: dict[str, list[tuple[int, int, int]]] = {}
     for part in parts:
-        for machine, (rows, _, _) in part.machines.items():
-            counts[machine] = counts.get(machine, 0) + rows
-    share = 1 + num_old / max(1, sum(counts.values()))  # history is taken to be spread as the new rows are
-    cuts: list[str] = []
-    held = 0.0
-    for machine, rows in sorted(counts.items()):
-        if held and held + rows * share > TILE_ROWS:
-            cuts.append(machine)
-            held = 0.0
-        held += rows * share
-    return list(zip([None, *cuts], [*cuts, None], strict=True))
+        for machine, own in part.machines.items():
+            seen.setdefault(machine, []).append(own)
+    total = sum(rows for found in seen.values() for rows, _, _ in found)
+    share = 1 + num_old / max(1, total)  # history is taken to be spread as the new rows are
+    cuts: list[Bounds] = []
+    low, held = None, 0.0
+    for machine, found in sorted(seen.items()):
+        rows = share * sum(n for n, _, _ in found)
+        if held and held + rows > tile_rows:
+            cuts.append(Bounds(low=low, high=machine))
+            low, held = machine, 0.0
+        held += rows
+        if rows > tile_rows:
+            past = machine + "\0"  # the next name there can be
+            first, last = min(at for _, at, _ in found), max(at for _, _, at in found)
+            cuts += _in_time(Bounds(low=low, high=past), first, last, number=math.ceil(rows / tile_rows))
+            low, held = past, 0.0
+    return [*cuts, Bounds(low=low)]
 
 
-def _inside(machine: str, low: str | None, high: str | None) -> bool:
-    return (low is None or machine >= low) and (high is None or machine < high)
+def _in_time(cut: Bounds, first_us: int, last_us: int, *, number: int) -> list[Bounds]:
+    between = [first_us + (last_us - first_us) * k // number for k in range(1, number)]
+    ends = zip([None, *between], [*between, None], strict=True)
+    return [cut.model_copy(update={"since_us": since, "until_us": until}) for since, until in ends]
 
 
-def _meets(file: ReadingFile, low: str | None, high: str | None) -> bool:
-    return (low is None or file.last_machine >= low) and (high is None or file.first_machine < high)
+def _meets(file: ReadingFile, cut: Bounds) -> bool:
+    machine = (cut.low is None or file.last_machine >= cut.low) and (cut.high is None or file.first_machine < cut.high)
+    after = cut.since_us is None or file.last_us >= cut.since_us
+    return machine and after and (cut.until_us is None or file.first_us < cut.until_us)

@@ -6,7 +6,7 @@ Where another writer was faster, Delta refuses, and the table is merged again fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from cluster.commit import RETRIES, WrittenFile, commit_once, is_committed, open_or_create, open_table, write_part
+from cluster.commit import RETRIES, WrittenFile, commit_once, is_committed, open_table, write_part
+from cluster.durability import settle
 from cluster.home import Home
 from cluster.storage import (
     EVENTS,
@@ -30,13 +31,17 @@ from cluster.storage import (
     visible_versions,
     written_files,
 )
+from jobs.ingesting.events import rewrite_events
 from jobs.ingesting.machines import Bounds, ends_of_life, updated_machines
-from jobs.ingesting.parse import Parsed, Part, read_back
-from jobs.ingesting.plan import Plan
-from jobs.ingesting.rewrite import Rewritten, Tile, rewrite_events, tiles
+from jobs.ingesting.parse import Parsed
+from jobs.ingesting.parts import Part, read_back
+from jobs.ingesting.plan import Plan, work_folder
+from jobs.ingesting.rewrite import Rewritten, Tile, tiles
+from jobs.ingesting.whole import complete_tables, table_to_build_on
 from models.errors import MillwrightError
 
-_SERIAL = "millwright.ingest"  # one name for all batches: two of them never build on one version
+_WRONG_ROWS = 100_000  # of a file of quarantine: each may hold a long line
+SERIAL = "millwright.ingest"  # one name for all batches: two of them never build on one version
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,15 @@ class Batch:
     def logs(self, *, machines: bool) -> list[str]:
         """Files of parsed logs in delivery order, the equipment lists' or the others'."""
         roles = {stream.name: stream.role for stream in self.plan.source.streams}
-        return [p.logs for p in self.parsed if p.logs and (roles[p.stream] == "machines") == machines]
+        return [log for p in self.parsed for log in p.logs if (roles[p.stream] == "machines") == machines]
+
+    def counts(self) -> dict[str, int]:
+        """Of source rows, before anything is merged."""
+        quarantined = sum(p.quarantined for p in self.parsed)
+        return {
+            "files": len(self.plan.files), "rows_ingested": sum(p.rows for p in self.parsed) - quarantined,
+            "rows_quarantined": quarantined, "cells_quarantined": sum(p.cells for p in self.parsed),
+        }  # fmt: skip
 
     def bounds(self, *, run_to_failure: bool = False) -> Bounds:
         """First and last time of every machine in the batch's readings."""
@@ -74,31 +87,36 @@ class Batch:
 
 
 def commit_readings(
-    home: Home, batches: list[Batch], run: Callable[[list[Tile]], Iterable[Rewritten]]
+    home: Home, batches: list[Batch], merged: Callable[[list[Tile]], list[Rewritten]]
 ) -> dict[str, int]:
-    """Every readings table of every batch; plant -> superseded rows. ``run`` merges tiles, wherever."""
+    """Every readings table of every batch; plant -> superseded rows.
+
+    ``merged`` merges tiles, wherever; it leaves those of a batch out that is not to be committed.
+    """
     superseded = {batch.plan.plant: 0 for batch in batches}
     open_tables = [(batch, name) for batch in batches for name in batch.parts]
     for _ in range(RETRIES):
-        work: dict[tuple[str, str], tuple[DeltaTable, list[Tile]]] = {}
+        work: list[tuple[Batch, str, set[str], list[Tile]]] = []
         for batch, name in open_tables:
             plan, path = batch.plan, home.table(batch.plan.plant, name)
             if is_committed(path, plan.batch):
                 superseded[plan.plant] += _committed_count(path, plan.batch)
             else:
-                work[plan.plant, name] = _tiles(batch, name, path)
+                work.append((batch, name, *_tiles(home, batch, name, path)))
         if not work:
             return superseded
         done: dict[str, list[Rewritten]] = {}
-        for result in run([tile for _, found in work.values() for tile in found]):
+        for result in merged([tile for *_, found in work for tile in found]):
             done.setdefault(result.folder, []).append(result)
-        open_tables = [(batch, name) for batch, name in open_tables if (batch.plan.plant, name) in work]
-        for batch, name in list(open_tables):
-            table, _ = work[batch.plan.plant, name]
-            results = done.get(str(home.table(batch.plan.plant, name)), [])
-            if _commit_rewritten(table, results, batch.plan, home.table(batch.plan.plant, name)):
+        open_tables = []
+        for batch, name, built_on, _ in work:
+            results = done.get(str(home.table(batch.plan.plant, name)))
+            if results is None:
+                continue
+            if _commit_rewritten(home, batch, name, results, built_on):
                 superseded[batch.plan.plant] += sum(result.superseded for result in results)
-                open_tables.remove((batch, name))
+            else:
+                open_tables.append((batch, name))
         if not open_tables:
             return superseded
     raise _too_many("readings", home)
@@ -110,7 +128,7 @@ def commit_events(home: Home, batch: Batch) -> int:
     for _ in range(RETRIES):
         if is_committed(path, plan.batch):
             return _committed_count(path, plan.batch)
-        table = open_or_create(path, EVENTS)
+        table = table_to_build_on(home, plan.plant, "events", EVENTS)
         existing = read_whole(table, EVENTS)
         parts = batch.logs(machines=False)
         ends = ends_of_life(plan.plant, batch.bounds(run_to_failure=True), existing)
@@ -130,7 +148,7 @@ def commit_machines(home: Home, batch: Batch) -> int:
     for _ in range(RETRIES):
         if is_committed(path, plan.batch):
             return _committed_count(path, plan.batch)
-        table = open_or_create(path, MACHINES)
+        table = table_to_build_on(home, plan.plant, "machines", MACHINES)
         existing = read_whole(table, MACHINES)
         listed = [read_back(part) for part in batch.logs(machines=True)]
         updated = updated_machines(
@@ -147,48 +165,73 @@ def commit_machines(home: Home, batch: Batch) -> int:
     raise _too_many("machines", home)
 
 
-def commit_quarantine(home: Home, batch: Batch) -> None:
+def commit_quarantine(home: Home, batch: Batch, masked: Sequence[str] = ()) -> None:
+    """What the batch's pieces found wrong, and ``masked``, files of cells that a check refused."""
     path, plan = home.table(batch.plan.plant, "quarantine"), batch.plan
-    parts = [parsed.quarantine for parsed in batch.parsed if parsed.quarantine]
     for _ in range(RETRIES):
         if is_committed(path, plan.batch):
             return
-        table = open_or_create(path, QUARANTINE)
-        wrong = pa.concat_tables(read_back(part) for part in parts) if parts else None
-        written = [write_part(path, wrong, stem=f"part-{plan.batch}")] if wrong is not None else []
-        if _commit(table, written, [], plan, {}):
+        table = table_to_build_on(home, plan.plant, "quarantine", QUARANTINE)
+        if _commit(table, _written_wrong(path, batch, masked), [], plan, {}):
             return
     raise _too_many("quarantine", home)
 
 
-def show(home: Home, plant: str) -> None:
-    """Every table of the plant at its newest version becomes what readers see."""
-    names = ["events", "machines", "quarantine"]
-    names += [f"readings/{p.parent.name}" for p in home.table(plant, "readings").glob("*/_delta_log")]
-    found = {name: open_table(home.table(plant, name)) for name in names}
-    show_versions(home, plant, {name: table.version() for name, table in found.items() if table is not None})
+def _written_wrong(path: Path, batch: Batch, masked: Sequence[str]) -> list[WrittenFile]:
+    """A bounded number of entries at a time."""
+    written: list[WrittenFile] = []
+    held: list[pa.Table] = []
+    parts = [*(part for parsed in batch.parsed for part in parsed.quarantine), *masked]
+    for number, part in enumerate(parts, 1):
+        held.append(read_back(part))
+        if number == len(parts) or sum(table.num_rows for table in held) >= _WRONG_ROWS:
+            written.append(write_part(path, pa.concat_tables(held), stem=f"part-{batch.plan.batch}"))
+            held = []
+    return written
+
+
+def show(home: Home, plant: str, cause: str = "") -> None:
+    """What readers see becomes the newest batch that every table has; ``cause`` is the batch's id.
+
+    Whoever writes last has looked last: two runs at once can neither show a part of a batch nor hide a whole one.
+    """
+    for _ in range(RETRIES):
+        found = complete_tables(home, plant)
+        for name, table in found.items():
+            settle(home.table(plant, name), after=table.version() - 1)
+        versions = {name: table.version() for name, table in found.items()}
+        show_versions(home, plant, versions, cause=cause, rows={name: table.count() for name, table in found.items()})
+        if {name: table.version() for name, table in complete_tables(home, plant).items()} == versions:
+            return
+    raise _too_many("the batch to its readers", home)
 
 
 def hide(home: Home, plant: str) -> None:
     """Before a plant's first batch: nothing is visible until it is complete."""
     if visible_versions(home, plant) is None:
-        show_versions(home, plant, {})
+        show(home, plant)
 
 
-def _tiles(batch: Batch, name: str, path: Path) -> tuple[DeltaTable, list[Tile]]:
-    parts = batch.parts[name]
-    sensors = sorted({sensor for part in parts for sensor in part.sensors})
-    table = open_or_create(path, readings_schema(sensors), partition_by=["month"])
-    files = files_of(table, name.removeprefix("readings/"), path)
-    plan = batch.plan
-    return table, tiles(parts, files, table=name, folder=path, batch=plan.batch, created_at=plan.created_at)
+def _tiles(home: Home, batch: Batch, name: str, path: Path) -> tuple[set[str], list[Tile]]:
+    """The table's files now, and what is to be merged. The table is made, and gets new columns, only at the commit."""
+    table = open_table(path)
+    files = files_of(table, name.removeprefix("readings/"), path) if table else []
+    found = tiles(batch.parts[name], files, plan=batch.plan, folder=path, work=work_folder(home, batch.plan))
+    return {file.path for file in files}, found
 
 
-def _commit_rewritten(table: DeltaTable, results: list[Rewritten], plan: Plan, path: Path) -> bool:
-    add = [WrittenFile(**file) for result in results for file in result.files]
-    gone = {found for result in results if result.files for found in result.existing}
-    remove = [file for file in written_files(table) if str(path / unquote(file.path)) in gone]
-    return _commit(table, add, remove, plan, {"superseded": sum(result.superseded for result in results)})
+def _commit_rewritten(home: Home, batch: Batch, name: str, results: list[Rewritten], built_on: set[str]) -> bool:
+    plan, path = batch.plan, home.table(batch.plan.plant, name)
+    sensors = sorted({sensor for part in batch.parts[name] for sensor in part.sensors})
+    table = table_to_build_on(home, plan.plant, name, readings_schema(sensors), partition_by=["month"])
+    files = {str(path / unquote(file.path)): file for file in written_files(table)}
+    if set(files) != built_on:
+        return False  # another writer was faster
+    changed = {result.month for result in results if result.changed}
+    add = [WrittenFile(**file) for result in results if result.month in changed for file in result.files]
+    gone = {found for result in results if result.files and result.month in changed for found in result.existing}
+    superseded = sum(result.superseded for result in results)
+    return _commit(table, add, [files[found] for found in sorted(gone)], plan, {"superseded": superseded})
 
 
 def _commit_whole(table: DeltaTable, path: Path, written: WrittenFile | None, plan: Plan, superseded: int) -> bool:
@@ -202,7 +245,7 @@ def _commit(
 ) -> bool:
     metadata = {"millwright.batch": plan.batch, "millwright.counts": orjson.dumps(dict(counts)).decode()}
     try:
-        commit_once(table, add, app_id=plan.batch, remove=remove, serial=(_SERIAL, plan.sequence), metadata=metadata)
+        commit_once(table, add, app_id=plan.batch, remove=remove, serial=(SERIAL, plan.sequence), metadata=metadata)
     except CommitFailedError:
         return False
     return True
