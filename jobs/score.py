@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ import pyarrow as pa
 import ray
 from rich.text import Text
 
+from cluster import lineage
+from cluster.added import causes_of, changes, full_source
 from cluster.home import Home
 from cluster.logs import machine_events
 from cluster.predictions import SCHEMA, append_predictions, as_table, known_ids
@@ -27,7 +30,7 @@ from jobs.dataset import named_plants, plant_channels, series_dataset, series_fr
 from jobs.evaluation.rows import arranged
 from models.bundle import Bundle, load_bundle
 from models.errors import InputError
-from models.predict import Predictor, answer, degradations, window_digest
+from models.predict import Cause, Predictor, answer, degradations, lasting, untrained_type, window_digest
 from models.windows import Channel, Int, Series, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 5 MB
@@ -51,6 +54,7 @@ def run(home: Home, *, progress: Progress, plant: str | None = None, since: str 
     for name in report.plants:
         progress.step(f"Score {name}")
         written, total = _score_plant(home, name, since_us)
+        lineage.scored(home, name, standing_champion(home, name).path, rows=written)
         report.predictions_written += written
         report.predictions_total += total
     report.seconds = time.monotonic() - began
@@ -70,14 +74,19 @@ def _score_plant(home: Home, plant: str, since_us: int | None) -> tuple[int, int
     bundle = load_bundle(standing_champion(home, plant).path)
     shared = ray.put(bundle)
     known = ray.put(known_ids(home, plant))
-    channels = plant_channels(home.source(plant), sensors(home, plant))
+    channels = plant_channels(full_source(home, plant), sensors(home, plant))
     now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
+    trained = [channel.name for channel in bundle.spec.channels if channel.role == "sensor"]
+    always = lasting(bundle.spec) + causes_of(changes(home, plant), trained)
+    machines = read_machines(home, plant)
+    types = dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True))
 
     def score(row: dict[str, Any]) -> dict[str, Any]:
         found: Bundle = ray.get(shared)
         values = np.frombuffer(row["values"], np.float32).reshape(row["num_ticks"], -1)
         series = Series(str(row["machine"]), int(row["first_tick"]), int(row["lead"]), values)
-        predictions = score_series(found, plant, series, channels, since_us=since_us)
+        causes = untrained_type(found.spec, types.get(series.machine)) + always
+        predictions = score_series(found, plant, series, channels, since_us=since_us, causes=causes)
         new = [p for p in predictions if p["prediction_id"] not in ray.get(known)]
         table = as_table(((plant, p, now_us) for p in new), source="score")
         sink = pa.BufferOutputStream()
@@ -97,9 +106,18 @@ def _score_plant(home: Home, plant: str, since_us: int | None) -> tuple[int, int
 
 
 def score_series(
-    bundle: Bundle, plant: str, series: Series, channels: tuple[Channel, ...], *, since_us: int | None
+    bundle: Bundle,
+    plant: str,
+    series: Series,
+    channels: tuple[Channel, ...],
+    *,
+    since_us: int | None,
+    causes: Sequence[Cause] = (),
 ) -> list[dict[str, Any]]:
-    """Predictions for the ticks of a series that hold a reading: since ``since_us``, or the newest only."""
+    """Predictions for the ticks of a series that hold a reading: since ``since_us``, or the newest only.
+
+    ``causes`` are why each of them is worth less than usual.
+    """
     spec, predictor = bundle.spec, Predictor(bundle)
     num_sensors = sum(channel.role == "sensor" for channel in channels)
     rows: Int = np.flatnonzero(~np.isnan(series.values[:, :num_sensors]).all(axis=1))
@@ -115,7 +133,7 @@ def score_series(
             found.append(
                 answer(
                     spec, hazard, plant=plant, machine=series.machine, as_of_us=as_of_us, data_until_us=as_of_us,
-                    digest=window_digest(window), degraded=degradations(spec, window),
+                    digest=window_digest(window), degraded=[*degradations(spec, window), *causes],
                 )
             )  # fmt: skip
     return found

@@ -116,6 +116,20 @@ def remaining_useful_life(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> d
     return {"p10": p10, "p50": p50, "p90": p90, "unit": spec.config.clock.life_unit, "beyond": beyond}
 
 
+def lasting(spec: BundleSpec) -> list[Cause]:
+    """Causes that every prediction of a model has."""
+    fleet = [Cause(code="fleet_model", text="the model was trained on other plants")]
+    doubts = [Cause(code="doubt", text=question) for question in spec.doubts.values()]
+    return doubts + (fleet if spec.scope == "fleet" else [])
+
+
+def untrained_type(spec: BundleSpec, machine_type: str | None) -> list[Cause]:
+    """Whether the model has never seen a machine of that type; an unknown type says nothing."""
+    if machine_type is None or not spec.machine_types or machine_type in spec.machine_types:
+        return []
+    return [Cause(code="new_machine_type", text=f"the model was trained without any {machine_type}")]
+
+
 def degradations(spec: BundleSpec, values_WC: NDArray[np.float32]) -> list[Cause]:
     """What the window itself shows against trusting its prediction; an empty list where nothing does."""
     known_WC = np.isfinite(values_WC)

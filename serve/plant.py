@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.added import Change, changes, full_source
 from cluster.home import Home
 from cluster.logs import by_machine, machine_events
 from cluster.storage import data_version, read_events, read_machines, read_readings, reading_files, to_us
@@ -32,8 +33,9 @@ class Plant:
     clock: Clock
     columns: Mapping[str, SensorColumn]  # raw name or canonical name -> sensor
     events: Mapping[str, MachineEvents]
-    machines: frozenset[str]
+    types: Mapping[str, str | None]  # machine -> machine type, where one is known
     version: str  # of the data
+    changes: tuple[Change, ...] = ()  # sensors that came after the plant was connected
 
     def scale(self, name: str, unit: str | None = None) -> Scale | None:
         """How a raw or canonical name is read, in ``unit``; None where no stream has it.
@@ -57,12 +59,12 @@ class Plant:
 
 def load_plant(home: Home, name: str) -> Plant:
     """Read the plant's description and logs. Raises InputError."""
-    source: SourceDescription = home.source(name)
+    source: SourceDescription = full_source(home, name)
     events, machines = read_events(home, name), read_machines(home, name)
-    listed = {str(m) for m in machines["machine"].to_pylist()}
+    types = dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True))
     return Plant(
-        name, source.clock, source.by_raw_name(), machine_events(events, machines), frozenset(listed),
-        data_version(home, name),
+        name, source.clock, source.by_raw_name(), machine_events(events, machines), types, data_version(home, name),
+        changes(home, name),
     )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def seed_state(home: Home, plant: Plant, state: State, *, span_us: int) -> int:
         if to_us(pc.max(own["time"]).as_py()) > last_us - span_us:
             heard.add(machine)
             copied += _seed_machine(own, state, span_us)
-    for machine in sorted(plant.machines - heard):
+    for machine in sorted(set(plant.types) - heard):
         own = read_readings(home, plant.name, machines=[machine])
         copied += _seed_machine(own, state, span_us) if own.num_rows else 0
     state.prune(span_us)

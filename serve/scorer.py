@@ -167,7 +167,7 @@ class Scorer:
 
     def _state(self, name: str) -> State:
         if name not in self._states:
-            self._states[name] = State(self._home.state / "plants" / f"{name}.sqlite")
+            self._states[name] = State(self._home.of(name).state)
         return self._states[name]
 
 

@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cluster.added import causes_of
 from cluster.config import ServeSettings
 from cluster.home import Home
 from cluster.keys import KeyStore, open_keys
 from models.errors import NotFoundError
 from models.explain import reasons
-from models.predict import Cause, answer, degradations, iso, window_digest
+from models.predict import Cause, answer, degradations, iso, lasting, untrained_type, window_digest
 from models.windows import Float, tick_of, window_at
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics
@@ -163,8 +164,9 @@ class Service:
     def _own_causes(self, model: Model, found: Cut, about: About) -> list[Cause]:
         """Why one prediction is worth less than usual."""
         causes = degradations(model.spec, found.values)
-        if about != "sent" and found.machine not in model.plant.machines:
+        if about != "sent" and found.machine not in model.plant.types:
             causes.append(Cause(code="unknown_machine", text="not in the plant's list of machines"))
+        causes += untrained_type(model.spec, model.plant.types.get(found.machine))
         if about == "now" and self._stale(model, found):
             hours = self._age_s(found) / 3600
             causes.append(Cause(code="stale", text=f"the last reading is {hours:.0f} h old"))
@@ -225,9 +227,7 @@ def cut(model: Model, machine: str, as_of_us: int | None) -> Cut | None:
 
 def _lasting(model: Model) -> list[Cause]:
     """Causes that every prediction of the model has."""
-    fleet = [Cause(code="fleet_model", text="the model was trained on other plants")]
-    doubts = [Cause(code="doubt", text=question) for question in model.spec.doubts.values()]
-    return doubts + (fleet if model.spec.scope == "fleet" else [])
+    return lasting(model.spec) + causes_of(model.plant.changes, model.sensors)
 
 
 def _delivered(delivery: Delivery) -> list[Cause]:

@@ -33,7 +33,7 @@ COLUMNS = {
 
 def plant(life_unit: str = "h") -> Plant:
     clock = Clock.model_validate({"step_s": 3600.0, "life_unit": life_unit})
-    return Plant("p", clock, COLUMNS, {}, frozenset(), "")
+    return Plant("p", clock, COLUMNS, {}, {}, "")
 
 
 def parse(body: Any, *, machine: str | None = "m", of: Plant | None = None) -> Delivery:

@@ -109,7 +109,7 @@ def test_windows_start_with_the_tail_of_history(service: Service, plant_home: Ho
     ingested(plant_home, {"m1": 40, "m2": 3, "silent": 20})
     service.scorer.refresh()
     model = service.scorer.model("mill")
-    assert model.plant.machines == {"m1", "m2", "silent"}
+    assert set(model.plant.types) == {"m1", "m2", "silent"}
     history = read_readings(plant_home, "mill", machines=["m1"])
     found = cut(model, "m1", None)
     assert found is not None
@@ -128,7 +128,7 @@ def test_history_is_copied_once_a_version_and_never_over_what_was_sent(service: 
     assert service.scorer.model("mill") is first
     ingested(plant_home, {"m3": 5}, app_id="next")
     assert service.scorer.refresh() == []  # the same model, with a new look at the plant
-    assert "m3" in service.scorer.model("mill").plant.machines
+    assert "m3" in service.scorer.model("mill").plant.types
     assert service.scorer.model("mill").predictor is first.predictor
 
 
