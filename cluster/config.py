@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from models.config import Frozen, ModelConfig
 from models.errors import InputError
+from models.source import checked_name
 
 ENVIRONMENT_PREFIX = "MILLWRIGHT__"
+_CREDENTIALS = re.compile(r"(?!MILLWRIGHT_|RAY_)[A-Za-z][A-Za-z0-9_]*_\Z|.*[/.].*[^_]\Z")
 
 
 class ServeSettings(Frozen):
@@ -73,6 +76,34 @@ class RegistrySettings(Frozen):
     uri: str | None = None  # None: SQLite in the home
 
 
+class LineageSettings(Frozen):
+    """OpenLineage events of every run; with ``url`` to a receiver over HTTP, else to files in the home."""
+
+    enabled: bool = True
+    url: str | None = Field(None, pattern=r"^https?://[^@]+$")  # its key comes from MILLWRIGHT_LINEAGE_KEY
+    namespace: str = Field("millwright", min_length=1)
+
+
+class PlantSettings(Frozen):
+    """What belongs to one plant alone: who answers for it, where its tables are, which secrets it may use.
+
+    ``credentials`` is the beginning of the names of environment variables (``HARBOR_``, ending with ``_``), or
+    a file of ``NAME=value`` lines that its owner alone can read; the secrets themselves are never in here.
+    """
+
+    owner: str | None = None
+    lake: str | None = None  # None: HOME/lake/<plant>
+    credentials: str | None = None
+
+    @model_validator(mode="after")
+    def _places(self) -> PlantSettings:
+        if self.lake is not None and not self.lake.startswith(("/", "~/")):
+            raise ValueError("lake an absolute folder")
+        if self.credentials is not None and not _CREDENTIALS.match(self.credentials):
+            raise ValueError("credentials a prefix of variables such as HARBOR_, or a file such as secrets/harbor.env")
+        return self
+
+
 class Settings(Frozen):
     serve: ServeSettings = ServeSettings()
     ray: RaySettings = RaySettings()
@@ -80,8 +111,20 @@ class Settings(Frozen):
     split: SplitSettings = SplitSettings()
     time: TimeSettings = TimeSettings()
     registry: RegistrySettings = RegistrySettings()
+    lineage: LineageSettings = LineageSettings()
     model: ModelConfig = ModelConfig()
-    owners: dict[str, str] = {}  # plant -> who answers for it
+    plants: dict[str, PlantSettings] = {}
+
+    @field_validator("plants")
+    @classmethod
+    def _apart(cls, plants: dict[str, PlantSettings]) -> dict[str, PlantSettings]:
+        for name in plants:
+            checked_name(name, "plant")
+        for key in ("lake", "credentials"):
+            values = [value for own in plants.values() if (value := getattr(own, key)) is not None]
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{key} of its own for each plant; {twice[0]!r} comes twice")
+        return plants
 
 
 Origins = dict[str, str]  # dotted key -> where its value came from
@@ -133,8 +176,8 @@ def _wrong(error: ErrorDetails, origins: Origins) -> InputError:
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:
     """The settings in a section."""
-    found: type[BaseModel] = Settings
-    for part in section:
+    found: type[BaseModel] = PlantSettings if section[:1] == ("plants",) and len(section) == 2 else Settings
+    for part in () if found is PlantSettings else section:
         inner = found.model_fields[str(part)].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []

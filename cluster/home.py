@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.config import Origins, Settings, load_settings
+from cluster.config import Origins, PlantSettings, Settings, load_settings
 from models.errors import InputError, NotFoundError
 from models.source import SourceDescription, checked_name
 
@@ -25,12 +26,37 @@ _FIRST = "# Only what differs from the default. `millwright config` lists every 
 
 
 @dataclass(frozen=True)
+class PlantPaths:
+    """Where everything of one plant is; ``Home.of`` is the only way to it."""
+
+    source: Path
+    tables: Path
+    plans: Path
+    bundles: Path
+    champion: Path
+    studies: Path
+    state: Path
+
+    def make(self) -> None:
+        """The folders that are not there yet, for their owner alone; what lies in them is as closed as they are."""
+        for folder in (self.tables, self.plans, self.bundles, self.studies):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+@dataclass(frozen=True)
 class Home:
-    """Paths of a deployment and its settings. Nothing here touches Ray, MLflow or torch."""
+    """Paths of a deployment and its settings. Nothing here touches Ray, MLflow or torch.
+
+    ``scope`` names the plants that this home knows (None: all); ``withheld`` is how the names of those
+    environment variables begin that hold the secrets of others. Both come from ``only``.
+    """
 
     path: Path
     settings: Settings
     origins: Origins
+    scope: frozenset[str] | None = None
+    withheld: tuple[str, ...] = ()
 
     @property
     def sources(self) -> Path:
@@ -60,24 +86,53 @@ class Home:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    def of(self, plant: str) -> PlantPaths:
+        """Where everything of a plant is. Every path of a plant comes from here, so this is the only gate.
+
+        Raises NotFoundError where this home is scoped to other plants, whether that plant exists or not.
+        """
+        name = checked_name(plant, "plant")
+        if self.scope is not None and name not in self.scope:
+            raise self._unknown(name)
+        own = self.settings.plants.get(name, PlantSettings())
+        return PlantPaths(
+            source=self.sources / f"{name}.toml",
+            tables=Path(own.lake).expanduser() if own.lake else self.lake / name,
+            plans=self.plans / name,
+            bundles=self.registry / "bundles" / name,
+            champion=self.registry / "champions" / f"{name}.json",
+            studies=self.path / "studies" / name,
+            state=self.state / "plants" / f"{name}.sqlite",
+        )
+
+    def only(self, *plants: str) -> Home:
+        """This home with these plants alone: every other is as if it did not exist. Never widens a scope."""
+        for plant in plants:
+            self.of(plant)
+        kept = {name: own for name, own in self.settings.plants.items() if name in plants}
+        others = [own.credentials for name, own in self.settings.plants.items() if name not in plants]
+        hidden = tuple(f"plants.{name}." for name in self.settings.plants if name not in plants)
+        return replace(
+            self, scope=frozenset(plants), settings=self.settings.model_copy(update={"plants": kept}),
+            origins={key: origin for key, origin in self.origins.items() if not key.startswith(hidden)},
+            withheld=(*self.withheld, *(text for text in others if text and text.endswith("_"))),
+        )  # fmt: skip
+
     def table(self, plant: str, name: str) -> Path:
-        return self.lake / checked_name(plant, "plant") / name
+        return self.of(plant).tables / name
 
     def plants(self) -> list[str]:
         """Plants that are connected, sorted."""
-        return sorted(p.stem for p in self.sources.glob("*.toml"))
+        connected = sorted(p.stem for p in self.sources.glob("*.toml"))
+        return [name for name in connected if self.scope is None or name in self.scope]
 
     def source(self, plant: str) -> SourceDescription:
         """The plant's source description. Raises NotFoundError, or InputError where it is malformed."""
         from cluster.sources import read_source  # tomllib and pint only when asked
 
-        path = self.sources / f"{checked_name(plant, 'plant')}.toml"
+        path = self.of(plant).source
         if not path.is_file():
-            known = ", ".join(self.plants()) or "none yet"
-            raise NotFoundError(
-                "Unknown plant", expected=f"a connected plant ({known})", found=repr(plant), where=self.path,
-                do=f"Run `millwright connect PATH --plant {plant}`",
-            )  # fmt: skip
+            raise self._unknown(plant)
         found = read_source(path)
         if found.plant != plant:
             raise InputError(
@@ -86,22 +141,35 @@ class Home:
             )  # fmt: skip
         return found
 
+    def _unknown(self, plant: str) -> NotFoundError:
+        known = ", ".join(self.plants()) or "none yet"
+        return NotFoundError(
+            "Unknown plant", expected=f"a connected plant ({known})", found=repr(plant), where=self.path,
+            do=f"Run `millwright connect PATH --plant {plant}`",
+        )  # fmt: skip
+
     def launch(self, verb: str, **options: Any) -> Any:
         """Run a verb as the command line would and return its report."""
         from cluster.verbs import target
 
         return target(verb)(self, **options)
 
-    def events(self, plant: str) -> pa.Table:
-        """The plant's events, every kind, in the order of ``started_at``."""
+    def events(self, plant: str, as_of: str | datetime | None = None) -> pa.Table:
+        """The plant's events, every kind, in the order of ``started_at``.
+
+        ``as_of`` an earlier version: a batch's id, a time, or a data version such as a bundle names.
+        """
         from cluster.storage import read_events
 
-        return read_events(self, plant)
+        return read_events(self, plant, as_of=as_of)
 
-    def readings(self, plant: str) -> Any:
-        """A Ray dataset over every reading of the plant; starts a quiet Ray for this process where none is up."""
+    def readings(self, plant: str, as_of: str | datetime | None = None) -> Any:
+        """A Ray dataset over every reading of the plant, now or ``as_of`` an earlier version.
+
+        Starts a quiet Ray for this process where none is up.
+        """
         _job("cluster.session", "keep_ray")(self)
-        return _job("jobs.dataset", "readings_dataset")(self, plant)
+        return _job("jobs.dataset", "readings_dataset")(self, plant, as_of)
 
     def windows(self, plant: str) -> Any:
         """A Ray dataset of gridded series, one row a machine: ``machine``, ``first_tick``, ``values``."""
@@ -144,7 +212,21 @@ def open_home(
     settings, origins = load_settings(
         home_file=where / MARK, profile=profile, environment=environment, assignments=assignments
     )
-    return Home(where, settings, origins)
+    home = Home(where, settings, origins)
+    _check_roots(home)
+    return home
+
+
+def _check_roots(home: Home) -> None:
+    """A plant's own root lies outside the home and outside every other's: what is inside is another's too."""
+    roots = {name: home.of(name).tables.resolve() for name, own in home.settings.plants.items() if own.lake}
+    for name, root in roots.items():
+        around = [other for key, other in roots.items() if key != name] + [home.path]
+        if inside := next((other for other in around if root.is_relative_to(other)), None):
+            raise InputError(
+                f"Wrong setting 'plants.{name}.lake'", expected="a folder of this plant alone", found=str(root),
+                where=inside, do="Choose a folder outside the home and outside other plants' folders",
+            )  # fmt: skip
 
 
 def _make(where: Path, create: bool) -> None:

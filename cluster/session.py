@@ -24,6 +24,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import cluster
+from cluster.credentials import from_files, prefixed, session_environment
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.running import SCRATCH_PREFIX, SCRATCH_VARIABLE, forget, free_port, reap, record
@@ -32,6 +33,7 @@ from models.errors import InputError, MillwrightError
 # HAProxy refuses a socket's path of more than 97 bytes, and Serve adds 68 to its folder's.
 _RAY = "r"  # Ray lets everyone write to its own folder: the one around it must be closed
 _LONGEST_SCRATCH_PARENT = 97 - 68 - len(f"/{SCRATCH_PREFIX}12345678")
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set where this process is a submitted job
 _NOISY = ("ray", "ray.data", "ray.serve", "ray.tune")
 
 
@@ -52,11 +54,12 @@ def ray_session(home: Home, *, serve: bool = False) -> Iterator[None]:
             "That is the address of Ray's Jobs API", expected="`auto`, HOST:PORT or no address", found=repr(address),
             where="ray.address", do="Send the verb there with `millwright submit VERB`",
         )  # fmt: skip
+    secrets_of_plants = session_environment(home, os.environ)
     scratch = None if address else make_scratch()
     name = f"ray-{os.getpid()}"
     if scratch:
         record(home, name, pid=os.getpid(), scratch=scratch)
-    with changed_environment(environment(home, scratch, serve=serve)):
+    with changed_environment(environment(home, scratch, serve=serve) | secrets_of_plants):
         try:
             _start(home, address, scratch)
             with stoppable():  # Ray replaces the handler of SIGTERM
@@ -75,10 +78,12 @@ def keep_ray(home: Home) -> None:
 
 
 @contextmanager
-def changed_environment(values: Mapping[str, str]) -> Iterator[None]:
-    """The process's environment with ``values``, as before at the end."""
+def changed_environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """The process's environment with ``values``, None for what is removed; as before at the end."""
     before = dict(os.environ)
-    os.environ.update(values)
+    for key in values.keys() & before.keys():
+        del os.environ[key]
+    os.environ.update({key: value for key, value in values.items() if value is not None})
     try:
         yield
     finally:
@@ -193,7 +198,9 @@ def _start(home: Home, address: str | None, scratch: Path | None) -> None:
     ray = import_ray(local=scratch is not None)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
-        options |= {"address": address}
+        # Its processes are there already: what they must know goes with the tasks. A job's own is there, too.
+        known = from_files(home) | ({} if _JOB in os.environ else prefixed(home, os.environ))
+        options |= {"address": address} | ({"runtime_env": {"env_vars": known}} if known else {})
     elif scratch:
         options |= {
             "address": "local",

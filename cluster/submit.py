@@ -15,15 +15,17 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cluster
 from cluster.config import ENVIRONMENT_PREFIX
+from cluster.credentials import prefixed
 from cluster.home import Home
 from cluster.report import Progress, Report
 from cluster.session import changed_environment, import_ray, token_environment
-from cluster.verbs import VERBS, named
+from cluster.verbs import VERBS, named, plants_named
 from models.errors import AccessError, InputError, MillwrightError
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def run(
             logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
         job, last = f"millwright-{command}-{secrets.token_hex(4)}", _LastObject(_echo)
         try:
-            _send(client, where, job, [command, *arguments, *_home_option(home, arguments)], home.path)
+            _send(client, where, job, [command, *arguments, *_home_option(home, arguments)], home)
             progress.step(f"Follow job {job}")
             info = _follow(client, job, last)
         except KeyboardInterrupt:
@@ -118,24 +120,37 @@ def _refusal(error: Exception, where: str) -> MillwrightError:
     )  # fmt: skip
 
 
-def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[str], home: Path) -> None:
+def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[str], home: Home) -> None:
     root = Path(cluster.__file__).parents[1]
     if not (root / "pyproject.toml").is_file():
         raise InputError(
             "Nothing to upload", expected="a checkout of Millwright", found="an installed package", where=root,
             do="Run `millwright submit` from a checkout (`make setup` there)",
         )  # fmt: skip
-    settings = {key: value for key, value in os.environ.items() if key.startswith(ENVIRONMENT_PREFIX)}
     runtime = {
         "working_dir": str(root),
-        "excludes": excludes(root, home),
-        "env_vars": {**settings, "PYTHONUNBUFFERED": "1"},
+        "excludes": excludes(root, home.path),
+        "env_vars": job_environment(home, command, os.environ) | {"PYTHONUNBUFFERED": "1"},
     }
     line = shlex.join(["python", "-m", "cluster.cli", *command])
     try:
         client.submit_job(entrypoint=line, submission_id=job, runtime_env=runtime)
     except Exception as error:
         raise _refusal(error, where) from error
+
+
+def job_environment(home: Home, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """What goes with a job: our settings, and the secrets of the plants that its options name (else of all).
+
+    Secrets in a file stay there: the job reads them from the folder that both sides see.
+    """
+    named_there = [
+        value for option, value in pairwise([part for text in command for part in text.split("=", 1)])
+        if option in ("--plant", "--plants")
+    ]  # fmt: skip
+    names = plants_named({"plants": ",".join(named_there)}) if "all" not in named_there else []
+    settings = {key: value for key, value in environment.items() if key.startswith(ENVIRONMENT_PREFIX)}
+    return settings | prefixed(home.only(*names) if names else home, environment)
 
 
 def excludes(root: Path, home: Path) -> list[str]:
