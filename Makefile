@@ -36,6 +36,7 @@ check: setup
 	@$(BIN)/mypy
 
 bench: setup
+	@$(PIP) install --quiet -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m pytest tests/benchmarks -m slow -s
 
 clean:

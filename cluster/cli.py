@@ -100,7 +100,40 @@ def connect(
 
 
 @_verb("ingest")
-def ingest(plant: PlantOption = None) -> None: ...
+def ingest(
+    plant: PlantOption = None,
+    accept: Annotated[str | None, typer.Option(help="A held batch that is to go into history as it is.")] = None,
+) -> None: ...
+
+
+@_verb("quality")
+def quality(
+    plant: PlantOption = None,
+    batch: Annotated[str | None, typer.Option(help="One batch. [all]")] = None,
+    html: Annotated[Path | None, typer.Option(help="Where the page goes. [reports/quality.html in the home]")] = None,
+) -> None: ...
+
+
+@_verb("labels")
+def labels(plants: PlantsOption = "all", plant: PlantOption = None) -> None: ...
+
+
+@_verb("history")
+def history(
+    action: Annotated[
+        Literal["list", "show", "diff", "row", "compact", "retain"],
+        typer.Argument(help="list, show BATCH, diff A B, row, compact, or retain."),
+    ] = "list",
+    first: Annotated[str | None, typer.Argument(metavar="VERSION", help="A batch, a time, or readings/TYPE@N.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="VERSION", help="For `diff`: the other version.")] = None,
+    *,
+    plant: PlantOption = None,
+    machine: Annotated[str | None, typer.Option(help="For `row`: whose reading.")] = None,
+    time: Annotated[str | None, typer.Option(help="For `row`: its time, ISO, UTC where it says nothing.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="For `row`: the version to look in. [the newest]")] = None,
+    days: Annotated[int, typer.Option(min=1, help="For `retain`: versions so young stay readable.")] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="For `retain`: only say what would go.")] = False,
+) -> None: ...
 
 
 @_verb("tune")

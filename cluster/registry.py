@@ -70,7 +70,7 @@ def standing_champion(home: Home, plant: str) -> Champion:
 
 
 def bundle_folder(home: Home, plant: str, version: str) -> Path:
-    return home.registry / "bundles" / checked_name(plant, "plant") / checked_name(version, "version")
+    return home.of(plant).bundles / checked_name(version, "version")
 
 
 def register(
@@ -79,7 +79,7 @@ def register(
     """Make ``folder`` the champion: a model version, the alias, then the pointer. Again is no harm."""
     if not (folder / "manifest.json").is_file():
         raise InputError("Not a bundle", expected="a folder with manifest.json", found="none", where=folder)
-    client = _client(home)
+    pointer, client = _pointer(home, plant), _client(home)
     tags = {_VERSION: version, "kind": kind, "reason": reason, "plant": plant}
     with _saying("register the champion"):
         number = _version_number(client, plant, version)
@@ -91,7 +91,7 @@ def register(
     inside = folder.resolve().is_relative_to(home.path)
     where = folder.resolve().relative_to(home.path) if inside else folder.resolve()
     champion = Champion(kind, version, where)
-    write_atomically(_pointer(home, plant), json.dumps(asdict(champion) | {"reason": reason}, default=str, indent=1))
+    write_atomically(pointer, json.dumps(asdict(champion) | {"reason": reason}, default=str, indent=1))
     return Champion(kind, version, folder.resolve())
 
 
@@ -162,6 +162,7 @@ def studies(home: Home, plant: str) -> pd.DataFrame:
     """The plant's trials, newest first: study, trial, status, started, its parameters and last metrics."""
     import pandas as pd
 
+    home.of(plant)
     client = _client(home)
     runs = _runs(client, plant)
     names = {run.info.run_id: run.info.run_name for run in runs}
@@ -227,7 +228,7 @@ def _version_number(client: Any, plant: str, version: str) -> str | None:
 
 
 def _pointer(home: Home, plant: str) -> Path:
-    return home.registry / "champions" / f"{checked_name(plant, 'plant')}.json"
+    return home.of(plant).champion
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from cluster.config import PlantSettings
 from cluster.home import Home
 from cluster.registry import champion
 from cluster.report import Progress, Report
@@ -57,7 +58,7 @@ def run(home: Home, *, progress: Progress) -> StatusReport:
     plants = [
         PlantStatus(
             name=name, machines=_num_machines(home, name), champion=_champion(home, name),
-            owner=home.settings.owners.get(name),
+            owner=home.settings.plants.get(name, PlantSettings()).owner,
         )
         for name in home.plants()
     ]  # fmt: skip

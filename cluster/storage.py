@@ -3,6 +3,7 @@
 The one idea: a batch is visible when *every* table has it. ``ingest`` then names each table's version
 in ``visible.json``, and every reader opens exactly these versions, so that nobody trains on a half
 of a batch. A table that is not named there (the journal, or a lake from elsewhere) is read at its newest.
+Every read may be ``as_of`` an earlier batch, time or data version (see ``cluster/visibility.py``).
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from cluster.commit import WrittenFile, append_once, open_table
-from cluster.files import write_atomically
 from cluster.home import Home
+from cluster.visibility import AsOf, show_versions, visible_versions
 from models.errors import MillwrightError, NotFoundError
 
 __all__ = [
-    "BOOKKEEPING", "EVENTS", "MACHINES", "QUARANTINE", "TIME", "ReadingFile", "append_once", "data_version", "files_of",
-    "is_ingested", "machine_types", "read_events", "read_machines", "read_quarantine", "read_readings", "read_whole",
-    "reading_files", "readings_schema", "sensors", "show_versions", "to_us", "visible_table", "visible_versions",
-    "written_files",
+    "BOOKKEEPING", "EVENTS", "MACHINES", "QUARANTINE", "TIME", "AsOf", "ReadingFile", "append_once", "data_version",
+    "files_of", "is_ingested", "machine_types", "read_events", "read_machines", "read_quarantine", "read_readings",
+    "read_whole", "reading_files", "readings_schema", "sensors", "show_versions", "to_us", "visible_table",
+    "visible_versions", "written_files",
 ]  # fmt: skip
 
 TIME = pa.timestamp("us", "UTC")
@@ -81,28 +82,9 @@ def readings_schema(sensors: Iterable[str]) -> pa.Schema:
     return pa.schema([*fields, ("ingested_at", TIME), ("source_id", pa.string()), ("month", pa.string())])
 
 
-def visible_versions(home: Home, plant: str) -> dict[str, int] | None:
-    """Table -> version, as the last complete batch left them; None where ingest has never run."""
-    path = home.plans / plant / "visible.json"
-    try:
-        found: dict[str, int] | None = orjson.loads(path.read_bytes()) if path.is_file() else None
-    except orjson.JSONDecodeError as error:
-        raise MillwrightError(
-            "Unreadable list of visible tables", expected="JSON as ingest wrote it", found=str(error), where=path,
-            do=f"Delete it (then each table is read at its newest) and run `millwright ingest --plant {plant}`",
-        ) from error  # fmt: skip
-    return found
-
-
-def show_versions(home: Home, plant: str, versions: dict[str, int]) -> None:
-    """Make these versions the ones that readers see, at once."""
-    text = orjson.dumps(versions, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
-    write_atomically(home.plans / plant / "visible.json", text + "\n")
-
-
-def machine_types(home: Home, plant: str) -> list[str]:
+def machine_types(home: Home, plant: str, as_of: AsOf = None) -> list[str]:
     """Machine types that have a readings table, sorted."""
-    visible = visible_versions(home, plant)
+    visible = visible_versions(home, plant, as_of)
     if visible is not None:
         return sorted(name.removeprefix("readings/") for name in visible if name.startswith("readings/"))
     folder = home.table(plant, "readings")
@@ -114,60 +96,78 @@ def is_ingested(name: str) -> bool:
     return name.startswith("readings/") or name in ("events", "machines", "quarantine")
 
 
-def visible_table(home: Home, plant: str, name: str) -> DeltaTable | None:
-    """The table at the version that readers see, or None where there is none."""
-    versions = visible_versions(home, plant)
+def visible_table(home: Home, plant: str, name: str, as_of: AsOf = None) -> DeltaTable | None:
+    """The table at the version that readers see, or None where there is none.
+
+    Raises NotFoundError where the version that is asked for exists no more.
+    """
+    versions = visible_versions(home, plant, as_of)
     path = home.table(plant, name)
     if versions is None or not is_ingested(name):
         return open_table(path)
     # A table that an unfinished batch has just made is not visible yet.
-    return DeltaTable(str(path), version=versions[name]) if name in versions else None
+    if name not in versions:
+        return None
+    try:
+        return DeltaTable(str(path), version=versions[name])
+    except DeltaError as error:
+        if as_of is None:
+            raise MillwrightError(
+                "History is gone, or older than it was", expected=f"{name} at version {versions[name]}",
+                found="no such version", where=path,
+                do="Mount the store again or put it back from a backup, then run the command again",
+            ) from error  # fmt: skip
+        raise _gone(name, versions[name], path) from error
 
 
-def data_version(home: Home, plant: str) -> str:
-    """Names what a reader sees now: ``readings/pump@3,events@2,machines@1``."""
-    names = [*(f"readings/{kind}" for kind in machine_types(home, plant)), "events", "machines"]
-    tables = {name: visible_table(home, plant, name) for name in names}
+def data_version(home: Home, plant: str, as_of: AsOf = None) -> str:
+    """Names what a reader sees, so that it can be read again: ``readings/pump@3,events@2,machines@1``."""
+    names = [*(f"readings/{kind}" for kind in machine_types(home, plant, as_of)), "events", "machines"]
+    tables = {name: visible_table(home, plant, name, as_of) for name in names}
     return ",".join(f"{name}@{table.version()}" for name, table in tables.items() if table is not None)
 
 
-def sensors(home: Home, plant: str) -> list[str]:
+def sensors(home: Home, plant: str, as_of: AsOf = None) -> list[str]:
     """Sensor columns over the plant's readings tables, sorted."""
     found: set[str] = set()
-    for kind in machine_types(home, plant):
-        table = visible_table(home, plant, f"readings/{kind}")
+    for kind in machine_types(home, plant, as_of):
+        table = visible_table(home, plant, f"readings/{kind}", as_of)
         found |= {f.name for f in table.schema().fields} if table else set()
     return sorted(found - set(BOOKKEEPING))
 
 
-def read_events(home: Home, plant: str) -> pa.Table:
+def read_events(home: Home, plant: str, *, as_of: AsOf = None) -> pa.Table:
     """Every event, sorted by ``started_at``, machine and id; an empty table where there is none."""
-    return _whole(home, plant, "events", EVENTS, ("started_at", "machine", "event_id"))
+    return _whole(home, plant, "events", EVENTS, ("started_at", "machine", "event_id"), as_of=as_of)
 
 
-def read_machines(home: Home, plant: str) -> pa.Table:
+def read_machines(home: Home, plant: str, *, as_of: AsOf = None) -> pa.Table:
     """Every installation of every machine, sorted by machine and ``valid_from``."""
-    return _whole(home, plant, "machines", MACHINES, ("machine", "valid_from"))
+    return _whole(home, plant, "machines", MACHINES, ("machine", "valid_from"), as_of=as_of)
 
 
-def read_quarantine(home: Home, plant: str) -> pa.Table:
+def read_quarantine(home: Home, plant: str, *, as_of: AsOf = None) -> pa.Table:
     """What was refused, sorted by batch, file and line."""
-    return _whole(home, plant, "quarantine", QUARANTINE, ("source_id", "file", "line"))
+    return _whole(home, plant, "quarantine", QUARANTINE, ("source_id", "file", "line"), as_of=as_of)
 
 
-def reading_files(home: Home, plant: str) -> list[ReadingFile]:
+def reading_files(home: Home, plant: str, *, as_of: AsOf = None) -> list[ReadingFile]:
     """Data files of every readings table, sorted by machine type, first machine and first time.
 
-    Raises NotFoundError where the plant has no readings.
+    Raises NotFoundError where the plant has no readings, or where retention has removed these files.
     """
     found: list[ReadingFile] = []
-    for kind in machine_types(home, plant):
-        table = visible_table(home, plant, f"readings/{kind}")
-        found += files_of(table, kind, home.table(plant, f"readings/{kind}")) if table else []
+    for kind in machine_types(home, plant, as_of):
+        name = f"readings/{kind}"
+        table = visible_table(home, plant, name, as_of)
+        files = files_of(table, kind, home.table(plant, name)) if table else []
+        if table and as_of is not None and not all(Path(file.path).is_file() for file in files):
+            raise _gone(name, table.version(), home.table(plant, name))
+        found += files
     if not found:
         raise NotFoundError(
             "No readings yet", expected="at least one ingested file", found="none", where=f"plant {plant}",
-            do=f"Run `millwright ingest --plant {plant}`",
+            do=f"Run `millwright ingest --plant {plant}`" if as_of is None else "Ask for a later time or version",
         )  # fmt: skip
     return sorted(found, key=lambda f: (f.machine_type, f.first_machine, f.first_us, f.path))
 
@@ -180,17 +180,18 @@ def read_readings(
     since_us: int | None = None,
     until_us: int | None = None,
     sensors: Sequence[str] | None = None,
+    as_of: AsOf = None,
 ) -> pa.Table:
     """``machine``, ``time`` and sensors (float32, null where there is no value), sorted by machine and time.
 
     Both ends of the time range are inclusive. Only files and row groups that can hold such rows are read.
     Without ``sensors`` every sensor of the plant; one that the plant does not have is a column of nulls.
     """
-    names = list(sensors) if sensors is not None else _all_sensors(home, plant)
+    names = list(sensors) if sensors is not None else _all_sensors(home, plant, as_of)
     schema = pa.schema([("machine", pa.string()), ("time", TIME), *((name, pa.float32()) for name in names)])
     paths = [
         file.path
-        for file in reading_files(home, plant)
+        for file in reading_files(home, plant, as_of=as_of)
         if (machines is None or any(file.first_machine <= m <= file.last_machine for m in machines))
         and (since_us is None or file.last_us >= since_us)
         and (until_us is None or file.first_us <= until_us)
@@ -253,11 +254,23 @@ def _actions(table: DeltaTable) -> list[dict[str, Any]]:
     return rows
 
 
-def _all_sensors(home: Home, plant: str) -> list[str]:
-    return sensors(home, plant)
+def _all_sensors(home: Home, plant: str, as_of: AsOf) -> list[str]:
+    return sensors(home, plant, as_of)
 
 
-def _whole(home: Home, plant: str, name: str, schema: pa.Schema, order: Sequence[str]) -> pa.Table:
-    table = visible_table(home, plant, name)
-    found = read_whole(table, schema) if table is not None else schema.empty_table()
+def _whole(home: Home, plant: str, name: str, schema: pa.Schema, order: Sequence[str], *, as_of: AsOf) -> pa.Table:
+    table = visible_table(home, plant, name, as_of)
+    try:
+        found = read_whole(table, schema) if table is not None else schema.empty_table()
+    except FileNotFoundError as error:
+        if as_of is None or table is None:
+            raise
+        raise _gone(name, table.version(), home.table(plant, name)) from error
     return found.sort_by([(column, "ascending") for column in order])
+
+
+def _gone(name: str, version: int, path: Path) -> NotFoundError:
+    return NotFoundError(
+        f"Version {version} of {name} can no longer be read", expected="its files and its log",
+        found="they were removed by retention", where=path, do="Ask for a later version (`millwright history`)",
+    )  # fmt: skip

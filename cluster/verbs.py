@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from cluster.lineage import traced
 from cluster.report import Report, Silent
 from models.errors import InputError
 
@@ -26,6 +27,7 @@ class Verb:
     """``creates_home``: a missing or empty home is made. ``needs_ray``: runs inside a Ray session.
 
     ``needs_home`` is False where a home that is not there yet is no error, and is not made either.
+    Every job tells its lineage; ``traced`` is False where it does so itself, or where it changes nothing.
     """
 
     target: str
@@ -33,6 +35,7 @@ class Verb:
     creates_home: bool = False
     needs_ray: bool = False
     needs_home: bool = True
+    traced: bool = True
 
 
 VERBS: dict[str, Verb] = {
@@ -40,6 +43,9 @@ VERBS: dict[str, Verb] = {
     "simulate": Verb("jobs.simulate:run", "Write the raw files of a fleet, one folder a plant.", True),
     "connect": Verb("jobs.connect:run", "Find out what a plant's files hold, and write that down.", True),
     "ingest": Verb("jobs.ingest:run", "Raw files to history, exactly once; wrong rows to quarantine.", needs_ray=True),
+    "quality": Verb("jobs.quality:run", "What is in the data, what was found in it, what is held.", traced=False),
+    "labels": Verb("jobs.labels:run", "Every event: failure, censored or excluded, and why.", needs_ray=True),
+    "history": Verb("jobs.history:run", "What each version added and from where; compact; retain.", traced=False),
     "tune": Verb("jobs.tune:run", "One study a plant, in parallel; the best becomes its champion.", needs_ray=True),
     "train": Verb("jobs.train:run", "One model a plant without a search, as a challenger.", needs_ray=True),
     "evaluate": Verb("jobs.evaluate:run", "The champions on later time and unseen machines.", needs_ray=True),
@@ -74,10 +80,20 @@ def target(verb: str) -> Job:
     entry = named(verb)
 
     def job(home: Home, **options: Any) -> Report:
+        if names := plants_named(options):
+            if not entry.creates_home:
+                _check_plants(home, names)
+            home = home.only(*names)
+        if not (entry.traced and entry.target.startswith("jobs.")):
+            return work(home, **options)
+        told = {key: value for key, value in options.items() if key != "progress"}
+        with traced(home, verb, told, options.get("progress") or Silent()):
+            return work(home, **options)
+
+    def work(home: Home, **options: Any) -> Report:
         progress = options.setdefault("progress", Silent())
         if not entry.needs_ray:
             return load(entry.target)(home, **options)
-        _check_plants(home, options)
         if not _ray_is_up():
             progress.step("Starting Ray")
         from cluster.session import ray_session
@@ -88,12 +104,16 @@ def target(verb: str) -> Job:
     return job
 
 
-def _check_plants(home: Home, options: dict[str, Any]) -> None:
+def plants_named(options: Mapping[str, Any]) -> list[str]:
+    """The plants that a verb is given by ``plant`` or ``plants``; none where it is for all."""
+    given = [text for key in ("plant", "plants") if isinstance(text := options.get(key), str) and text != "all"]
+    return [name for text in given for name in map(str.strip, text.split(",")) if name]
+
+
+def _check_plants(home: Home, names: list[str]) -> None:
     """A name that is wrong is said at once; Ray takes ten seconds to start. Raises NotFoundError."""
-    for given in (options.get("plant"), options.get("plants")):
-        if given and given != "all":
-            for name in filter(None, map(str.strip, given.split(","))):
-                home.source(name)
+    for name in names:
+        home.source(name)
 
 
 def _ray_is_up() -> bool:

@@ -101,7 +101,7 @@ def run(
     labels = read_labels(data, subset)
     source = description(data, subset)
     home.sources.mkdir(parents=True, exist_ok=True)
-    write_source(home.sources / f"{source.plant}.toml", source)
+    write_source(home.of(source.plant).source, source)
     progress.step(f"Ingest {subset}")
     ingest.run(home, plant=source.plant, progress=progress)
     progress.step("Cut windows")

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cluster.added import full_source
 from cluster.config import SplitSettings
 from cluster.home import Home
 from cluster.logs import FAR, machine_events, machine_logs
-from cluster.storage import data_version, read_events, read_machines, read_readings, reading_files, sensors
+from cluster.storage import AsOf, data_version, read_events, read_machines, read_readings, reading_files, sensors
 from models.config import Clock, ModelConfig
 from models.errors import InputError
 from models.labels import Labels, MachineLog, booking_delay_us, label_ticks
@@ -74,11 +75,13 @@ class PlantData:
 
     def labels(self, machine: str, as_of_us: int, delay_us: int) -> Labels:
         """Labels of every tick of a machine's series, as the log stood at ``as_of_us``."""
-        series = self.series[machine]
-        last = int(series.ticks[-1]) * self.clock.step_us
-        until = min(last, as_of_us - delay_us if as_of_us < FAR else last - delay_us)
-        log = self.logs.get(machine, MachineLog())
-        return label_ticks(series.ticks, log, self.clock, as_of_us=as_of_us, observed_until_us=until)
+        until, log = self.observed_until_us(machine, as_of_us, delay_us), self.logs.get(machine, MachineLog())
+        return label_ticks(self.series[machine].ticks, log, self.clock, as_of_us=as_of_us, observed_until_us=until)
+
+    def observed_until_us(self, machine: str, as_of_us: int, delay_us: int) -> int:
+        """Until when a machine's outcome counts as known: its last reading, less the bookings still to come."""
+        last = int(self.series[machine].ticks[-1]) * self.clock.step_us
+        return min(last, as_of_us - delay_us if as_of_us < FAR else last - delay_us)
 
     def part(self, part: Part, split: Split) -> Iterator[PartOfMachine]:
         """Each machine's ticks of a part, with their labels; machines without any are left out.
@@ -141,7 +144,7 @@ def plant_channels(source: SourceDescription, present: list[str]) -> tuple[Chann
 
 def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> PlantData:
     """Read and grid a plant's whole history with Ray Data. Raises InputError where nothing was ingested."""
-    source, config = home.source(plant), config or home.settings.model
+    source, config = full_source(home, plant), config or home.settings.model
     present = sensors(home, plant)
     if not present:
         raise InputError(
@@ -198,11 +201,11 @@ def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None)
     return ray.data.from_items(units, override_num_blocks=max(1, len(units))).flat_map(cut)
 
 
-def readings_dataset(home: Home, plant: str) -> Any:
+def readings_dataset(home: Home, plant: str, as_of: AsOf = None) -> Any:
     """A Ray dataset over the plant's raw readings."""
     import ray.data
 
-    return ray.data.read_parquet([file.path for file in reading_files(home, plant)])
+    return ray.data.read_parquet([file.path for file in reading_files(home, plant, as_of=as_of)])
 
 
 def series_from_table(

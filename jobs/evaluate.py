@@ -19,6 +19,7 @@ import ray
 from pydantic import Field
 from rich.table import Table
 
+from cluster import lineage
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.registry import bundle_folder, standing_champion
@@ -79,6 +80,11 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
     report.seconds = time.monotonic() - began
     text = json.dumps(report.as_json(), indent=1, allow_nan=False)
     write_atomically(home.path / "reports" / "evaluation.json", text)
+    for name, found in bundles.items():
+        lineage.reads_history(home, name)
+        lineage.reads(*(lineage.model(bundle.folder, bundle.spec.version) for bundle in found.values()))
+    for file in report.files:
+        lineage.writes_file(Path(file))
     return report
 
 

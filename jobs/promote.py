@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.text import Text
 
+from cluster import lineage
 from cluster.home import Home
 from cluster.registry import Tracking, bundle_folder, champion, register
 from cluster.report import Progress, Report, code_version
@@ -40,6 +41,7 @@ def run(home: Home, *, progress: Progress, plant: str, version: str, reason: str
         run_id = tracking.start(plant, f"{plant}/promote", tags={"plant": plant, "code_version": code_version()})
         register(home, plant, version=version, kind=bundle.spec.kind, folder=folder, run_id=run_id, reason=reason)
         tracking.end(run_id, True)
+    lineage.reads(lineage.model(folder, version))
     return PromoteReport(
         seconds=time.monotonic() - began, plant=plant, kind=bundle.spec.kind,
         before=before.version if before else None, after=version,

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from rich.table import Table
 
+from cluster import lineage
 from cluster.home import Home
 from cluster.registry import Tracking, bundle_folder, champion
 from cluster.report import Progress, Report, code_version
@@ -58,6 +59,7 @@ def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -
                     f"millwright promote --plant {plant} --version {best.version}"
                 )
                 tracking.end(run_id, True)
+            lineage.learns(home, plant, study.data_version, [Path(c.folder) for c in candidates])
             scores = {c.kind: c.log_likelihood for c in candidates}
             outcomes.append({"name": plant, "kind": best.kind, "version": best.version, "log_likelihood": scores})
     return TrainReport(seconds=time.monotonic() - began, plants=outcomes)

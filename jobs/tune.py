@@ -25,6 +25,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
+from cluster import lineage
 from cluster.home import Home
 from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, Report, code_version
@@ -107,6 +108,9 @@ def run(
             ready = _Ready(study, reference, _trainable(study.plant, reference))
             tasks.append(partial(_study, home, ready, options, tracking, partial(moved, study.plant)))
         outcomes = side_by_side(tasks, at_once=2 * cores)
+    for study, outcome in zip(studies, outcomes, strict=True):
+        best = bundle_folder(home, study.plant, outcome.best["version"])
+        lineage.learns(home, study.plant, study.data_version, [best])
     return TuneReport(seconds=time.monotonic() - began, plants=outcomes)
 
 
@@ -141,7 +145,7 @@ def _study(
     study, reference = ready.study, ready.reference
     bundles = str(bundle_folder(home, study.plant, "x").parent)
     baselines = [fit_baseline.remote(reference, bundles, sensors) for sensors in (True, False)]
-    folder = home.path / "studies" / study.plant / _study_name(study, options)
+    folder = home.of(study.plant).studies / _study_name(study, options)
     tags = {"plant": study.plant, "data_version": study.data_version, "code_version": code_version()}
     callback = TrackTrials(tracking, study.plant, folder / "runs.json", tags, moved)
     results, resumed = _search(study, ready.trainable, folder, options, callback)

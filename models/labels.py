@@ -38,11 +38,15 @@ class MachineLog:
 
 @dataclass(frozen=True)
 class Labels:
-    """``time`` [T] life units from the tick's end to failure (``event``) or censoring; both count where ``usable``."""
+    """``time`` [T] life units from the tick's end to failure (``event``) or censoring; both count where ``usable``.
+
+    ``end_us`` [T] is that failure or censoring in microseconds UTC: exact, so that it names the booking.
+    """
 
     time: Float
     event: npt.NDArray[np.bool_]
     usable: npt.NDArray[np.bool_]
+    end_us: Int
 
 
 def label_ticks(ticks: Int, log: MachineLog, clock: Clock, *, as_of_us: int, observed_until_us: int) -> Labels:
@@ -63,7 +67,7 @@ def label_ticks(ticks: Int, log: MachineLog, clock: Clock, *, as_of_us: int, obs
     for failed, repaired in zip(log.failed_us, log.repaired_us, strict=True):
         usable &= ~((now >= failed) & (now < repaired))
     time = np.where(usable, (end - now) / clock.step_us * clock.life_per_step, 0).astype(np.float32)
-    return Labels(time, event & usable, usable)
+    return Labels(time, event & usable, usable, end)
 
 
 def booking_delay_us(logs: list[MachineLog], as_of_us: int, *, share: float = 0.95) -> int:

@@ -73,10 +73,10 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
 
 def test_lists_and_tables_come_as_json() -> None:
     settings, _ = load_settings(
-        environment={}, assignments=["model.hazard.edges=[24, 48, 168]", 'owners={"harbor": "Kim"}']
+        environment={}, assignments=["model.hazard.edges=[24, 48, 168]", 'plants={"harbor": {"owner": "Kim"}}']
     )
     assert settings.model.hazard.edges == (24, 48, 168)
-    assert settings.owners == {"harbor": "Kim"}
+    assert settings.plants["harbor"].owner == "Kim"
 
 
 def test_flatten_names_every_setting_once() -> None:

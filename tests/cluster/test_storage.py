@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -23,7 +25,9 @@ from cluster.storage import (
     readings_schema,
     sensors,
     show_versions,
+    visible_versions,
 )
+from cluster.visibility import parse_time, states
 from models.errors import NotFoundError
 
 PLANT = "plant"
@@ -129,3 +133,65 @@ def test_appends_that_race_land_once_each(home: Home) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(append, [0, 1, 0, 1]))
     assert DeltaTable(str(path)).to_pyarrow_table().num_rows == 9
+
+
+def test_every_read_may_be_as_of_a_version(lake: Home) -> None:
+    assert read_readings(lake, PLANT, as_of="readings/pump@1")["machine"].to_pylist() == ["P1", "P1"]
+    assert sensors(lake, PLANT, "readings/pump@1") == ["a"]
+    assert machine_types(lake, PLANT, "readings/fan@1,readings/pump@1") == ["fan", "pump"]
+    assert read_events(lake, PLANT, as_of="readings/pump@1").num_rows == 0
+    assert data_version(lake, PLANT, "readings/pump@2,readings/fan@1") == "readings/fan@1,readings/pump@2"
+    with pytest.raises(NotFoundError, match="Version 4 of events can no longer be read"):
+        read_events(lake, PLANT, as_of="readings/pump@1,events@4")
+
+
+def test_what_was_visible_at_a_time_is_what_a_reader_as_of_that_time_sees(lake: Home) -> None:
+    assert visible_versions(lake, PLANT, datetime(2020, 1, 1)) == {}
+    show_versions(lake, PLANT, {"readings/pump": 1}, cause="000001-0123456789ab", rows={"readings/pump": 2})
+    show_versions(lake, PLANT, {"readings/pump": 3})
+    first, second = states(lake, PLANT)
+    assert (first.cause, first.rows, second.cause) == ("000001-0123456789ab", {"readings/pump": 2}, "")
+    assert visible_versions(lake, PLANT, first.at) == {"readings/pump": 1}
+    assert visible_versions(lake, PLANT, second.at.isoformat()) == {"readings/pump": 3}
+    assert visible_versions(lake, PLANT, second.at - timedelta(microseconds=1)) == {"readings/pump": 1}
+    assert visible_versions(lake, PLANT, "000001-0123456789ab") == {"readings/pump": 1}
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    assert parse_time("2025-06-01 12:00") == datetime(2025, 6, 1, 12, tzinfo=UTC)
+    assert parse_time("2025-06-01T12:00+02:00") == datetime(2025, 6, 1, 10, tzinfo=UTC)
+
+
+def test_a_state_shown_before_states_were_written_down_is_the_first(lake: Home) -> None:
+    show_versions(lake, PLANT, {"readings/pump": 1})
+    (lake.of(PLANT).plans / "visible.jsonl").unlink()
+    show_versions(lake, PLANT, {"readings/pump": 3}, cause="000002-0123456789ab")
+    assert [state.versions for state in states(lake, PLANT)] == [{"readings/pump": 1}, {"readings/pump": 3}]
+
+
+def test_a_half_written_line_is_passed_over_and_the_next_one_is_whole(lake: Home) -> None:
+    record = lake.of(PLANT).plans / "visible.jsonl"
+    show_versions(lake, PLANT, {"readings/pump": 1})
+    whole = record.read_bytes()
+    record.write_bytes(whole + whole[:25])
+    show_versions(lake, PLANT, {"readings/pump": 3})
+    assert [state.versions["readings/pump"] for state in states(lake, PLANT)] == [1, 3]
+
+
+def test_a_clock_that_is_set_back_makes_no_history(lake: Home) -> None:
+    record = lake.of(PLANT).plans / "visible.jsonl"
+    show_versions(lake, PLANT, {"readings/pump": 1})
+    ahead = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
+    line = json.loads(record.read_text()) | {"at": ahead}
+    record.write_text(json.dumps(line) + "\n")
+    show_versions(lake, PLANT, {"readings/pump": 3})
+    first, second = states(lake, PLANT)
+    assert second.at == first.at == datetime.fromisoformat(ahead)
+    assert visible_versions(lake, PLANT, ahead) == {"readings/pump": 3}
+
+
+def test_a_commit_can_say_that_it_changes_no_data(lake: Home) -> None:
+    path = lake.table(PLANT, "readings/fan")
+    assert commit_once(DeltaTable(str(path)), [part(lake, "fan", "F2", [1], c=[1.0])], app_id="b3", data_change=False)
+    assert '"dataChange":false' in (path / "_delta_log" / f"{2:020}.json").read_text()
+    assert '"dataChange":true' not in (path / "_delta_log" / f"{2:020}.json").read_text()

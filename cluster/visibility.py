@@ -1,0 +1,161 @@
+"""What readers of a plant see, and what they saw at any earlier time.
+
+The one idea: `visible.json` names each table's version that readers open now; every state it has had is a
+line of `visible.jsonl` with its time and its cause. A reader as of a time opens exactly what was visible
+then; as of a batch, what that batch's end made visible; as of a data version, the versions it names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cluster.files import flush, write_atomically
+from cluster.home import Home
+from models.errors import InputError, MillwrightError, NotFoundError
+
+AsOf = str | datetime | None  # a batch's id, a time (text: ISO), a data version as `data_version` prints it; None: now
+BATCH = re.compile(r"^\d{6,}-[0-9a-f]{12}\Z")
+_VERSIONS = re.compile(r"^[^@,]+@\d+(,[^@,]+@\d+)*\Z")
+
+
+@dataclass(frozen=True)
+class State:
+    """What was visible from ``at`` until the next state.
+
+    ``cause`` is the batch's id, or the id of a compaction or retention; empty where nobody said.
+    ``rows`` are the tables' totals; ``detail`` is what the cause says of itself.
+    """
+
+    at: datetime
+    versions: dict[str, int]
+    cause: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def visible_versions(home: Home, plant: str, as_of: AsOf = None) -> dict[str, int] | None:
+    """Table -> version, as the last complete batch left them; None where ingest has never run.
+
+    Raises InputError where ``as_of`` is nothing of its kinds, NotFoundError for a batch that was never visible.
+    """
+    if as_of is None:
+        return _current(home, plant)
+    if isinstance(as_of, str) and _VERSIONS.match(as_of):
+        return {name: int(number) for name, _, number in (part.rpartition("@") for part in as_of.split(","))}
+    if isinstance(as_of, str) and BATCH.match(as_of):
+        return state_of(home, plant, as_of).versions
+    moment = parse_time(as_of)
+    return next((s.versions for s in reversed(states(home, plant)) if s.at <= moment), {})
+
+
+def state_of(home: Home, plant: str, batch: str) -> State:
+    """The state that a batch's end made visible. Raises NotFoundError."""
+    found = next((state for state in states(home, plant) if state.cause == batch), None)
+    if found is None:
+        raise NotFoundError(
+            "No such version", expected="a batch that was visible once", found=batch, where=f"plant {plant}",
+            do=f"`millwright history --plant {plant}` lists them",
+        )  # fmt: skip
+    return found
+
+
+def show_versions(
+    home: Home,
+    plant: str,
+    versions: dict[str, int],
+    *,
+    cause: str = "",
+    rows: Mapping[str, int] | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Make these versions the ones that readers see, at once, and write down when and why."""
+    before = states(home, plant)
+    if before and before[-1] not in _written(_record(home, plant)):
+        _append(_record(home, plant), before[-1])  # a run was killed between showing it and writing it down
+    text = orjson.dumps(versions, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+    write_atomically(_pointer(home, plant), text + "\n")
+    now = datetime.now(UTC)
+    at = max(now, before[-1].at) if before else now  # a clock that was set back makes no history
+    _append(_record(home, plant), State(at, versions, cause, dict(rows or {}), dict(detail or {})))
+
+
+def remark(home: Home, plant: str, cause: str, detail: Mapping[str, Any]) -> None:
+    """Write down something that left what readers see as it was."""
+    before = states(home, plant)
+    if before:
+        at = max(datetime.now(UTC), before[-1].at)
+        _append(_record(home, plant), State(at, before[-1].versions, cause, before[-1].rows, dict(detail)))
+
+
+def states(home: Home, plant: str) -> list[State]:
+    """Every state there was, oldest first; the last is what is visible now."""
+    found, now = _written(_record(home, plant)), _current(home, plant)
+    if now is not None and (not found or found[-1].versions != now):
+        at = datetime.fromtimestamp(_pointer(home, plant).stat().st_mtime, UTC)
+        found.append(State(max(at, found[-1].at) if found else at, now))
+    return found
+
+
+def parse_time(as_of: str | datetime) -> datetime:
+    """A moment; without an offset it is UTC. Raises InputError."""
+    try:
+        moment = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
+    except ValueError as error:
+        raise InputError(
+            "Not a version", expected="a batch's id, a time such as 2025-06-01T00:00Z, or versions as readings/pump@3",
+            found=repr(as_of), do="`millwright history` lists batches and their times",
+        ) from error  # fmt: skip
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _current(home: Home, plant: str) -> dict[str, int] | None:
+    path = _pointer(home, plant)
+    try:
+        found: dict[str, int] | None = orjson.loads(path.read_bytes()) if path.is_file() else None
+    except orjson.JSONDecodeError as error:
+        raise MillwrightError(
+            "Unreadable list of visible tables", expected="JSON as ingest wrote it", found=str(error), where=path,
+            do=f"Delete it (then each table is read at its newest) and run `millwright ingest --plant {plant}`",
+        ) from error  # fmt: skip
+    return found
+
+
+def _pointer(home: Home, plant: str) -> Path:
+    return home.of(plant).plans / "visible.json"
+
+
+def _record(home: Home, plant: str) -> Path:
+    return home.of(plant).plans / "visible.jsonl"
+
+
+def _written(path: Path) -> list[State]:
+    found = []
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:  # a process died while it wrote the line; what it showed is in visible.json
+            continue
+        found.append(State(**(entry | {"at": datetime.fromisoformat(entry["at"])})))
+    return found
+
+
+def _append(path: Path, state: State) -> None:
+    line = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+    new = not path.exists()
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        flush([path.parent])

@@ -1,0 +1,1 @@
+"""What the labels are made of: `millwright labels` in its pieces."""

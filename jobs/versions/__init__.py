@@ -1,0 +1,1 @@
+"""What `millwright history` is made of: listing, provenance, differences, compaction, retention."""

@@ -1,0 +1,157 @@
+"""Files of one month cut into slices that fit into memory, and one slice read in order.
+
+The one idea: a slice is a range of whole machines with at most so many rows, or a span of time of one machine
+that has more. Slices of a month do not overlap and leave nothing out, whatever the files look like.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from cluster.storage import BOOKKEEPING, TIME, ReadingFile
+
+
+class Slice(BaseModel):
+    """Machines in ``[low, high)`` and times in ``[since_us, until_us)``; None is open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: str | None = None
+    high: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+def month_of(file: ReadingFile) -> str:
+    """The month in a file's path, or empty where there is none."""
+    part = next((part for part in file.path.split("/") if part.startswith("month=")), "")
+    return part.removeprefix("month=")
+
+
+def by_month(files: Iterable[ReadingFile]) -> dict[str, list[ReadingFile]]:
+    found: dict[str, list[ReadingFile]] = {}
+    for file in files:
+        found.setdefault(month_of(file), []).append(file)
+    return dict(sorted(found.items()))
+
+
+def slices(files: Sequence[ReadingFile], *, most_rows: int) -> list[Slice]:
+    """Slices in the order of machine and time. Reads the files' machine column only."""
+    counts = _rows_by_machine(files)
+    found: list[Slice] = []
+    low: str | None = None
+    held = 0
+    for machine, rows in sorted(counts.items()):
+        if held and held + rows > most_rows:
+            found.append(Slice(low=low, high=machine))
+            low, held = machine, 0
+        if rows > most_rows:
+            after = _successor(machine)
+            found += _spans(files, machine, rows, low=low, high=after, most_rows=most_rows)
+            low = after
+        else:
+            held += rows
+    if held or not found:
+        found.append(Slice(low=low))
+    return [*found[:-1], found[-1].model_copy(update={"high": None})]
+
+
+def read_slice(files: Sequence[str], cut: Slice) -> pa.Table:
+    """The slice's rows sorted by machine and time, every column of the files, bookkeeping last."""
+    schema = pa.unify_schemas([pq.read_schema(path).remove_metadata() for path in files])
+    sensors = sorted(name for name in schema.names if name not in BOOKKEEPING)
+    order = ["machine", "time", *sensors, "ingested_at", "source_id"]
+    wanted = pa.schema([schema.field(name) for name in order if name in schema.names])
+    condition = ds.scalar(True)
+    if cut.low is not None:
+        condition &= ds.field("machine") >= cut.low
+    if cut.high is not None:
+        condition &= ds.field("machine") < cut.high
+    if cut.since_us is not None:
+        condition &= ds.field("time") >= pa.scalar(cut.since_us, TIME)
+    if cut.until_us is not None:
+        condition &= ds.field("time") < pa.scalar(cut.until_us, TIME)
+    found = ds.dataset(list(files), schema=wanted, format="parquet").to_table(
+        filter=condition, batch_readahead=2, fragment_readahead=1
+    )
+    return found.take(pc.sort_indices(found, sort_keys=[("machine", "ascending"), ("time", "ascending")]))
+
+
+def meeting(files: Iterable[ReadingFile], cut: Slice) -> list[str]:
+    """Paths of the files that may hold rows of the slice."""
+    return [
+        file.path
+        for file in files
+        if (cut.low is None or file.last_machine >= cut.low)
+        and (cut.high is None or file.first_machine < cut.high)
+        and (cut.since_us is None or file.last_us >= cut.since_us)
+        and (cut.until_us is None or file.first_us < cut.until_us)
+    ]
+
+
+def is_sorted(path: str) -> bool:
+    """Whether the rows come by machine and time."""
+    last: tuple[str, int] | None = None
+    for batch in pq.ParquetFile(path).iter_batches(columns=["machine", "time"]):
+        if not batch.num_rows:
+            continue
+        machine, time = batch["machine"].cast(pa.string()), np.asarray(batch["time"].cast(pa.int64()))
+        first = (machine[0].as_py(), int(time[0]))
+        up = np.asarray(pc.greater(machine[1:], machine[:-1]))
+        same = np.asarray(pc.equal(machine[1:], machine[:-1]))
+        if not (up | (same & (np.diff(time) >= 0))).all() or (last is not None and first < last):
+            return False
+        last = (machine[-1].as_py(), int(time[-1]))
+    return True
+
+
+def overlap(files: Sequence[ReadingFile]) -> bool:
+    """Whether two files may hold rows of one machine and one span of time."""
+    ordered = sorted(files, key=lambda file: (file.first_machine, file.last_machine, file.first_us))
+    reach = ""
+    for file in ordered:
+        if file.first_machine < reach:
+            return True
+        reach = max(reach, file.last_machine)
+    return any(
+        a.last_machine == b.first_machine and not (a.first_machine == b.last_machine and a.last_us < b.first_us)
+        for a, b in pairwise(ordered)
+    )
+
+
+def _rows_by_machine(files: Sequence[ReadingFile]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for file in files:
+        if file.first_machine == file.last_machine:
+            counts[file.first_machine] += file.num_rows
+            continue
+        for batch in pq.ParquetFile(file.path).iter_batches(columns=["machine"]):
+            for entry in batch["machine"].value_counts().to_pylist():
+                counts[str(entry["values"])] += entry["counts"]
+    return counts
+
+
+def _spans(
+    files: Sequence[ReadingFile], machine: str, rows: int, *, low: str | None, high: str, most_rows: int
+) -> list[Slice]:
+    """One machine with more rows than a slice may have, cut into equal spans of time."""
+    own = [file for file in files if file.first_machine <= machine <= file.last_machine]
+    first, last = min(file.first_us for file in own), max(file.last_us for file in own)
+    bounds = np.linspace(first, last + 1, math.ceil(rows / most_rows) + 1).astype(np.int64).tolist()
+    spans = [None, *bounds[1:-1], None]
+    return [Slice(low=low, high=high, since_us=since, until_us=until) for since, until in pairwise(spans)]
+
+
+def _successor(text: str) -> str:
+    """The text that sorts next."""
+    return text + "\0"
