@@ -1,7 +1,7 @@
 """`millwright ingest`: raw files to history, exactly once; what is wrong goes to quarantine.
 
 The one idea: plan, parse, merge, commit. The plan (files, digests, order) is on disk before anything
-is read; Ray Data spreads parsing and merging over workers, whose files mean nothing until the driver
+is read; Ray tasks parse and merge on all workers, whose files mean nothing until the driver
 commits each table once under the batch's id; only when every table has the batch do readers see it.
 Killed anywhere, the next run finishes the same plan and ends with the same rows.
 
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from cluster import lineage
@@ -51,15 +52,20 @@ from jobs.ingesting.report import IngestReport, PlantIngest, add, tell
 from models.errors import GateError, InputError, MillwrightError
 from models.source import SensorColumn
 
+IN_FLIGHT = 500  # tasks that Ray has at a time; their arguments are small
 TASK_UNITS = 100  # small files that one task reads
 
 
 def over_ray(function: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
     """One Ray task an item, results as they come. A dead worker's item is done again by Ray."""
-    import ray.data
+    import ray
 
-    if items:
-        yield from ray.data.from_items(items, override_num_blocks=len(items)).map(function).iter_rows()
+    task, waiting = ray.remote(function), iter(items)
+    running = [task.remote(item) for item in islice(waiting, IN_FLIGHT)]
+    while running:
+        (done, *_), running = ray.wait(running)
+        yield ray.get(done)
+        running += [task.remote(item) for item in islice(waiting, 1)]
 
 
 def run(

@@ -25,6 +25,7 @@ Bools = npt.NDArray[np.bool_]
 DAY_US = 86_400_000_000
 FAR = 3.0  # widths of a level: nearer than this is no change at all
 BEST, MOSTLY = 0.35, 1.0  # widths: how well a conversion must explain a level from the best and from half of the others
+SHAPE = 0.4  # of a scaled level's median and p90: how far the new ones may be off
 REFERENCES = 20  # slices that a level is compared with
 _LEAST = 0.02  # of a level: no width is taken to be smaller
 RANK: dict[Severity, int] = {"stop": 0, "quarantine": 1, "note": 2, "off": 3}
@@ -158,6 +159,9 @@ def explain(level: Array, references: Array, candidates: tuple[Change, ...]) -> 
     error = _distance(turned, level, (theirs + own) / 2 + slack + 1e-9)
     spread = (own + 1e-9) / (theirs + 1e-9)
     fits = ((spread > 1 / 3) & (spread < 3)) | (np.maximum(own, theirs) <= slack)
+    # A machine that stands still reads noise about zero, which is its usual level divided by something.
+    upper = np.abs(turned[..., 1:] - level[1:]) <= SHAPE * np.abs(turned[..., 1:])
+    fits &= (offset != 0)[:, None] | upper.all(axis=-1)
     error = np.where(fits, error, np.inf)
     nearest = np.where(np.mean(error <= MOSTLY, axis=1) >= 0.5, error.min(axis=1), np.inf)
     best = int(np.argmin(nearest))

@@ -19,12 +19,13 @@ import pyarrow.compute as pc
 
 from jobs.ingesting.measures import SLICE_US, SLICES
 from jobs.ingesting.verdicts import Case, span
-from models.checks import Explained, Finding, changes, explain, unusual
+from models.checks import DAY_US, Explained, Finding, changes, explain, unusual
 from models.source import SensorColumn
 from models.units import CANONICAL_UNIT
 
 LEAST_VALUES = 6  # of a slice
-SEVERAL = 3  # machines whose unit changed alike are no coincidence
+SEVERAL = 3  # machines whose unit changed alike, and at about one time, are no coincidence
+TOGETHER_US = 8 * DAY_US
 SURE = 0.25  # widths: how well a lone machine's change must fit
 
 
@@ -51,9 +52,11 @@ def unit_jumps(case: Case) -> Iterator[Finding]:
         for place in clean:
             by_series[place[0]].append(place)
         num_fresh = sum(key[1] == sensor and bool(grid.fresh[n].any()) for n, key in enumerate(grid.keys))
-        several = len(by_series) >= min(SEVERAL, max(2, num_fresh / 2))
+        enough = min(SEVERAL, max(2, num_fresh / 2))
+        begins = np.array([grid.starts[own[0][1]] for own in by_series.values()])
         for series, own in sorted(by_series.items()):
-            if several or (len(own) > 1 and min(why.error for _, _, why in own) <= SURE):
+            alike = np.count_nonzero(np.abs(begins - grid.starts[own[0][1]]) <= TOGETHER_US)
+            if alike >= enough or (len(own) > 1 and min(why.error for _, _, why in own) <= SURE):
                 yield _jump(case, grid, series, own)
 
 
