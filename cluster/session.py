@@ -129,6 +129,7 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # small checkpoints, every epoch
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # an eighth faster ingest than with mimalloc, and less memory
     }
     if serve:
         wanted |= {

@@ -30,7 +30,6 @@ from cluster.storage import read_machines
 from cluster.turns import only_one
 from jobs.ingesting import tables
 from jobs.ingesting.check import check
-from jobs.ingesting.fingerprint import SPAN_BYTES
 from jobs.ingesting.machines import machine_types
 from jobs.ingesting.merging import Merging, Row, Spread
 from jobs.ingesting.parse import Parsed, Unit, parse_units
@@ -53,7 +52,7 @@ from models.errors import GateError, InputError, MillwrightError
 from models.source import SensorColumn
 
 IN_FLIGHT = 500  # tasks that Ray has at a time; their arguments are small
-TASK_UNITS = 100  # small files that one task reads
+TASK_BYTES, TASK_UNITS = 2 << 20, 100  # of small files that one task reads; what is packed grows tenfold
 
 
 def over_ray(function: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
@@ -171,14 +170,14 @@ def _parse(home: Home, plans: list[Plan], progress: Progress, spread: Spread) ->
 
 
 def _tasks(units: list[Unit]) -> list[list[Unit]]:
-    """Units in tasks of about a piece's size: a task costs some hundredths of a second, small files less."""
+    """Small units together: a task costs some hundredths of a second, a small file less."""
     tasks: list[list[Unit]] = []
     room = 0
     # The largest first: the last one to finish is then a small one.
     for unit in sorted(units, key=lambda unit: -unit.num_bytes):
         if unit.num_bytes > room or len(tasks[-1]) >= TASK_UNITS:
             tasks.append([])
-            room = SPAN_BYTES
+            room = TASK_BYTES
         tasks[-1].append(unit)
         room -= unit.num_bytes
     return tasks

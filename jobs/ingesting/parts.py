@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel
 
-FLUSH_CELLS = 6_000_000  # held before they are written; machine, time and what sorting takes count as cells
+FLUSH_CELLS = 3_000_000  # held before they are written; machine, time and what sorting takes count as cells
 ROW_CELLS = 6
 BATCH_ROWS = 65_536  # read at a time
 DEFAULT_TYPE = "machine"

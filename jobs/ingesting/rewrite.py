@@ -28,7 +28,7 @@ from jobs.ingesting.parts import ROW_CELLS, Part, Slice, is_inside, write_ipc
 from jobs.ingesting.plan import Plan
 from models.checks import Mask
 
-TILE_CELLS = 12_000_000  # what a task holds, with those that machine, time and sorting take; also a file's rows
+TILE_CELLS = 6_000_000  # what a task holds, with those that machine, time and sorting take; also a file's rows
 
 
 class Bounds(BaseModel):

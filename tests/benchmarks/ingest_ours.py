@@ -37,9 +37,13 @@ def main() -> None:
 
 
 def _warm() -> None:
-    """A worker is started, as a peer's library is imported, before time is taken."""
+    """A worker has what it needs, as a peer's library is imported, before time is taken."""
     import jobs.ingesting.parse
     import jobs.ingesting.rewrite  # noqa: F401
+    from models.units import conversion
+
+    conversion("degF", "temperature")
+    time.sleep(2)  # so that each task has a worker of its own
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def child(script: str, *arguments: object) -> tuple[Any, float]:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.2):
+        while not done.wait(1.0):
             peak = max(peak, _resident(process.pid))
 
     watcher = threading.Thread(target=watch)
