@@ -19,7 +19,7 @@ from models.errors import InputError
 from models.source import Check, Severity
 from models.units import conversion
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 DAY_US = 86_400_000_000

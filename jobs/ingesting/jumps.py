@@ -86,7 +86,7 @@ class _Grid:
     keys: list[tuple[str, str]]
     starts: npt.NDArray[np.int64]  # [K]
     ends: npt.NDArray[np.int64]  # [S, K]
-    levels: npt.NDArray[np.float64]  # [S, K, 3]
+    levels: npt.NDArray[np.float32]  # [S, K, 3]
     known: npt.NDArray[np.bool_]
     fresh: npt.NDArray[np.bool_]
     mixed: npt.NDArray[np.bool_]  # holds two levels
@@ -98,7 +98,7 @@ class _Grid:
         if not tables[1].num_rows:
             return None
         key = pc.binary_join_element_wise(table["machine"], table["sensor"], "\0").combine_chunks().dictionary_encode()
-        series = np.asarray(key.indices, np.int64)
+        series = np.asarray(key.indices, np.int32)
         fresh = np.arange(table.num_rows) >= num_before
         month = np.asarray(table["month"].to_pylist(), "datetime64[M]").astype("datetime64[us]").astype(np.int64)
         start = month[:, None] + SLICE_US * np.arange(SLICES)
@@ -106,10 +106,10 @@ class _Grid:
         columns = np.unique(place)
         at = np.searchsorted(columns, place)
         shape = (len(key.dictionary), len(columns))
-        levels, num = np.full((*shape, 3), np.nan), np.zeros(shape, np.int64)
+        levels, num = np.full((*shape, 3), np.nan, np.float32), np.zeros(shape, np.int32)
         given = _lists(table, "num")
         # Tiles may part a month, so a slice can come twice: the larger part speaks for it.
-        order = np.argsort(given.ravel(), kind="stable")
+        order = np.argsort(given.ravel(), kind="stable").astype(np.int32)
         order = order[given.ravel()[order] > 0]
         rows, at = np.repeat(series, SLICES)[order], at.ravel()[order]
         for n, name in enumerate(("p10", "p50", "p90")):
@@ -123,7 +123,7 @@ class _Grid:
         return cls(keys, columns // 2, ends, np.nan_to_num(levels), known, known & (columns % 2 == 1), _mixed(levels))
 
 
-def _mixed(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _mixed(levels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Whether a slice is much wider than the series usually is."""
     width = levels[..., 2] - levels[..., 0]
     with np.errstate(invalid="ignore"):

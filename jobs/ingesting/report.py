@@ -15,8 +15,8 @@ from jobs.ingesting.merging import Verdict
 from jobs.ingesting.plan import Plan
 from jobs.ingesting.tables import Batch
 from jobs.sources.raw import Reason
+from models.checks import Finding
 
-SHOWN = 10  # findings that are told; `millwright quality` has them all
 _OF_FILES = (Reason.EMPTY, Reason.UNREADABLE, Reason.MISSING_COLUMN, Reason.TRUNCATED)
 
 
@@ -84,10 +84,17 @@ def tell(report: PlantIngest, plan: Plan, verdict: Verdict) -> None:
     if verdict.held:
         report.held = plan.batch
         report.notes.append(str(gate.hold_error(plan, verdict.findings)))
-    else:
-        told = [finding.message for finding in verdict.findings]
-        more = f"{len(told) - SHOWN} more: `millwright quality --plant {plan.plant}`"
-        report.notes += told[:SHOWN] + ([more] if len(told) > SHOWN else [])
+    elif verdict.findings:
+        report.notes += _summary(verdict.findings)
+        report.notes.append(f"`millwright quality --plant {plan.plant}` has every finding")
+
+
+def _summary(findings: list[Finding]) -> list[str]:
+    """One line a check: how many, and the worst."""
+    by_check: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_check.setdefault(gate.SPELLED[finding.check], []).append(finding)
+    return [f"{name}: {len(own):,}, such as {own[0].message}" for name, own in by_check.items()]
 
 
 def add(report: PlantIngest, batch: Batch, counts: dict[str, int]) -> None:

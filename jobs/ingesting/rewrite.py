@@ -28,7 +28,7 @@ from jobs.ingesting.parts import ROW_CELLS, Part, Slice, is_inside, write_ipc
 from jobs.ingesting.plan import Plan
 from models.checks import Mask
 
-TILE_CELLS = 6_000_000  # what a task holds, with those that machine, time and sorting take; also a file's rows
+TILE_CELLS = 4_000_000  # what a task holds, with those that machine, time and sorting take; also a file's rows
 
 
 class Bounds(BaseModel):
@@ -119,13 +119,15 @@ def rewrite(tile: Tile) -> Rewritten:
     tables = [_history(path, cut) for path in tile.existing]
     num_old = sum(table.num_rows for table in tables)
     tables += [part.read(cut.since_us, cut.until_us) for part in tile.parts]
-    origin = np.repeat(np.arange(len(tables)) - len(tile.existing), [table.num_rows for table in tables])
+    lengths = [table.num_rows for table in tables]
     rows = _Rows.of(pa.concat_tables(tables, promote_options="default"))
+    del tables  # what follows has its own arrays
     done = Rewritten(
         plant=tile.plant, folder=tile.folder, month=tile.month, bounds=cut, existing=tile.existing, files=[],
         superseded=0, changed=False,
     )  # fmt: skip
-    _mask(rows, origin, tile, done)
+    if tile.masks:
+        _mask(rows, np.repeat(np.arange(len(lengths)) - len(tile.existing), lengths), tile, done)
     merged = merge(rows.codes, rows.time, rows.columns)
     done.superseded = int(merged.superseded[num_old:].sum())
     done.changed = done.superseded < len(rows.time) - num_old
@@ -142,7 +144,7 @@ def rewrite(tile: Tile) -> Rewritten:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows in delivery order as arrays; ``codes`` index ``names``, which are sorted."""
+    """Rows in delivery order as arrays; ``codes`` index ``names``, which are sorted. ``table`` has no sensors."""
 
     table: pa.Table
     names: list[str]
@@ -159,7 +161,8 @@ class _Rows:
         rank = np.asarray([place[name] for name in seen], np.int64)
         codes = rank[np.asarray(encoded.indices, np.int64)] if table.num_rows else np.zeros(0, np.int64)
         columns = {name: _floats(table[name]) for name in table.column_names if name not in BOOKKEEPING}
-        return cls(table, names, codes, table["time"].to_numpy(), columns)
+        kept = table.select([name for name in table.column_names if name in BOOKKEEPING])
+        return cls(kept, names, codes, table["time"].to_numpy(), columns)
 
 
 def _mask(rows: _Rows, origin: Ints, tile: Tile, done: Rewritten) -> None:
