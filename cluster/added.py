@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import RootModel
+from pydantic import RootModel, ValidationError
 
 from cluster.files import write_atomically
 from cluster.home import Home
+from models.errors import MillwrightError
 from models.predict import Cause
 from models.source import SensorColumn, SourceDescription
 
@@ -26,7 +27,13 @@ class _File(RootModel[Added]):
 def added(home: Home, plant: str) -> Added:
     """What no stream's description names, as `ingest` has read it."""
     path = home.of(plant).plans / "added.json"
-    found = _File.model_validate_json(path.read_bytes()).root if path.is_file() else {}
+    try:
+        found = _File.model_validate_json(path.read_bytes()).root if path.is_file() else {}
+    except ValidationError as error:
+        raise MillwrightError(
+            "Unreadable list of added sensors", expected="the file as ingest wrote it", found=error.errors()[0]["msg"],
+            where=path, do=f"Delete it and run `millwright ingest --plant {plant}`",
+        ) from error  # fmt: skip
     described = {stream.name: stream.sensors for stream in home.source(plant).streams}
     return {
         stream: own

@@ -131,7 +131,7 @@ def history(
     machine: Annotated[str | None, typer.Option(help="For `row`: whose reading.")] = None,
     time: Annotated[str | None, typer.Option(help="For `row`: its time, ISO, UTC where it says nothing.")] = None,
     as_of: Annotated[str | None, typer.Option(help="For `row`: the version to look in. [the newest]")] = None,
-    days: Annotated[int, typer.Option(min=1, help="For `retain`: versions so young stay readable.")] = 7,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="For `retain`: versions so young stay readable.")] = 7,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="For `retain`: only say what would go.")] = False,
 ) -> None: ...
 

@@ -23,7 +23,9 @@ from models.errors import InputError, MillwrightError, NotFoundError
 
 AsOf = str | datetime | None  # a batch's id, a time (text: ISO), a data version as `data_version` prints it; None: now
 BATCH = re.compile(r"^\d{6,}-[0-9a-f]{12}\Z")
-_VERSIONS = re.compile(r"^[^@,]+@\d+(,[^@,]+@\d+)*\Z")
+_TABLE = r"(?!\.)[^@,/]+(/(?!\.)[^@,/]+)?"  # below the plant's own folder: no way leads up or out
+_VERSIONS = re.compile(rf"^{_TABLE}@\d{{1,18}}(,{_TABLE}@\d{{1,18}})*\Z")
+_BELOW = re.compile(rf"^{_TABLE}\Z")
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,22 @@ def parse_time(as_of: str | datetime) -> datetime:
 def _current(home: Home, plant: str) -> dict[str, int] | None:
     path = _pointer(home, plant)
     try:
-        found: dict[str, int] | None = orjson.loads(path.read_bytes()) if path.is_file() else None
-    except orjson.JSONDecodeError as error:
+        return _checked(orjson.loads(path.read_bytes())) if path.is_file() else None
+    except ValueError as error:
         raise MillwrightError(
             "Unreadable list of visible tables", expected="JSON as ingest wrote it", found=str(error), where=path,
             do=f"Delete it (then each table is read at its newest) and run `millwright ingest --plant {plant}`",
         ) from error  # fmt: skip
-    return found
+
+
+def _checked(versions: object) -> dict[str, int]:
+    """Tables of the plant with their versions. Raises ValueError: a file that leads to another's tables is forged."""
+    if not isinstance(versions, dict):
+        raise ValueError("no list of tables")
+    wrong = next((n for n, v in versions.items() if not _BELOW.match(n) or type(v) is not int or v < 0), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r}: {versions[wrong]!r}")
+    return versions
 
 
 def _pointer(home: Home, plant: str) -> Path:
@@ -143,7 +154,15 @@ def _written(path: Path) -> list[State]:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:  # a process died while it wrote the line; what it showed is in visible.json
             continue
-        found.append(State(**(entry | {"at": datetime.fromisoformat(entry["at"])})))
+        try:
+            state = State(**(entry | {"at": parse_time(datetime.fromisoformat(entry["at"]))}))
+            _checked(state.versions)
+        except (TypeError, KeyError, ValueError) as error:
+            raise MillwrightError(
+                "Unreadable record of visible tables", expected="lines as ingest wrote them", found=str(error),
+                where=path, do="Restore the file, or delete that line",
+            ) from error  # fmt: skip
+        found.append(state)
     return found
 
 

@@ -36,7 +36,6 @@ from jobs.ingesting.parse import Parsed, Unit, parse_units
 from jobs.ingesting.plan import (
     Plan,
     accepted_plan,
-    barren,
     is_open,
     known,
     new_files,
@@ -44,10 +43,10 @@ from jobs.ingesting.plan import (
     plans,
     resume,
     save,
-    strangers,
     work_folder,
 )
 from jobs.ingesting.report import IngestReport, PlantIngest, add, tell
+from jobs.ingesting.unread import barren, strangers
 from models.errors import GateError, InputError, MillwrightError
 from models.source import SensorColumn
 
@@ -100,20 +99,21 @@ def run(
         setattr(report, key, sum(getattr(found, key) for found in report.plants))
     report.new_sensors = sorted({sensor for found in report.plants for sensor in found.new_sensors})
     report.exit_code = GateError.exit_code if any(found.held for found in report.plants) else 0
+    report.exit_code = InputError.exit_code if any(found.refused for found in report.plants) else report.exit_code
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
 
-def _ingest(
-    home: Home, names: list[str], accept: str | None, progress: Progress, spread: Spread
-) -> list[PlantIngest]:
+def _ingest(home: Home, names: list[str], accept: str | None, progress: Progress, spread: Spread) -> list[PlantIngest]:
     reports = {name: PlantIngest(name=name) for name in names}
     while names:
         progress.step("Looking for new files")
-        plans = [plan for name in names if (plan := _plan(home, name, reports[name], accept)) is not None]
+        plans = list(_plans(home, names, reports, accept))
         for plan in plans:
             tables.hide(home, plan.plant)
-            shutil.rmtree(work_folder(home, plan), ignore_errors=True)
+        for name in names:  # also of plans that were done, or given up, when a run was killed
+            for left in home.of(name).plans.glob("*.work"):
+                shutil.rmtree(left, ignore_errors=True)
         if plans:
             _commit(home, _parse(home, plans, progress, spread), reports, progress, spread)
         # What a killed run left and what is accepted are finished first; what has come since is a batch of its own.
@@ -123,6 +123,21 @@ def _ingest(
         for note in report.notes:
             progress.note(f"{report.name}: {note}")
     return list(reports.values())
+
+
+def _plans(home: Home, names: list[str], reports: dict[str, PlantIngest], accept: str | None) -> Iterator[Plan]:
+    """What is to be done now. A plant whose description or files are wrong does not stop the others."""
+    for name in names:
+        try:
+            plan = _plan(home, name, reports[name], accept)
+        except InputError as error:
+            if len(reports) == 1:
+                raise
+            reports[name].refused = str(error)
+            reports[name].notes.append(f"not ingested: {error}")
+            continue
+        if plan is not None:
+            yield plan
 
 
 def _plan(home: Home, name: str, report: PlantIngest, accept: str | None) -> Plan | None:
@@ -175,7 +190,7 @@ def _tasks(units: list[Unit]) -> list[list[Unit]]:
     room = 0
     # The largest first: the last one to finish is then a small one.
     for unit in sorted(units, key=lambda unit: -unit.num_bytes):
-        if unit.num_bytes > room or len(tasks[-1]) >= TASK_UNITS:
+        if not tasks or unit.num_bytes > room or len(tasks[-1]) >= TASK_UNITS:
             tasks.append([])
             room = TASK_BYTES
         tasks[-1].append(unit)
@@ -189,6 +204,7 @@ def _units(home: Home, plan: Plan) -> Iterator[Unit]:
             yield Unit(
                 plant=plan.plant, batch=plan.batch, created_at=plan.created_at, order=order, piece=piece,
                 root=plan.source.root, path=file.path, size=file.size, mtime_ns=file.mtime_ns, span=span,
+                readable=bool(file.digest),
                 stream=plan.stream(file.stream), machine_types=plan.machine_types,
                 folder=str(work_folder(home, plan)),
             )  # fmt: skip

@@ -24,7 +24,7 @@ from cluster.report import Progress, Report
 from cluster.storage import read_quarantine
 from jobs.ingesting import gate
 from jobs.ingesting.plan import is_open, plans
-from models.errors import NotFoundError
+from models.errors import InputError, NotFoundError
 
 SHOWN = 20  # findings on the terminal
 DRAWN = 40  # batches on the page
@@ -124,7 +124,13 @@ def run(
         )  # fmt: skip
     progress.step("Draw the page")
     path = html or home.path / "reports" / "quality.html"
-    write_atomically(path, render(pages))
+    try:
+        write_atomically(path, render(pages))
+    except OSError as error:
+        raise InputError(
+            "Cannot write the page", expected="a file in a writable folder", found=error.strerror, where=path,
+            do="Give another --html",
+        ) from error  # fmt: skip
     report.page = str(path.resolve())
     report.exit_code = 3 if any(row.held for p in report.plants for row in p.batches) else 0
     report.seconds = time.monotonic() - began

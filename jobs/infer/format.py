@@ -76,7 +76,10 @@ def read(path: Path, *, head: int = sampling.HEAD, slices: bool = True) -> tuple
     text = _decoded(found.head, encoding)
     start = text.lstrip("\ufeff \t\r\n")[:1]
     if start == "[":
-        return _json_array(text, encoding)
+        try:
+            return _json_array(text, encoding)
+        except RecursionError as error:
+            raise UnreadableError("JSON that is nested too deeply") from error
     if not found.whole:
         text, newline, _ = text.rpartition("\n")
         if not newline and head < sampling.HEAD:

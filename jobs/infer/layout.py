@@ -17,7 +17,8 @@ from pathlib import Path
 from jobs.infer import words
 from jobs.infer.format import Shape, Table, read
 from jobs.infer.names import folded
-from jobs.infer.sampling import SUFFIXES, UnreadableError, matched, stem
+from jobs.infer.sampling import SUFFIXES, UnreadableError, matched, shown, stem, utf8
+from jobs.sources import archive
 
 DATED = re.compile(r"(?<!\d)(?:19|20)\d\d(?:[-_.]?(?:[01]\d|[WwQq]\d{1,2})(?:[-_.]?\d\d)?)?(?:[T_-]?\d{4,6}Z?)?(?!\d)")
 _SNIFF = 32 * 1024
@@ -47,11 +48,11 @@ class Group:
 def group(root: Path, files: Iterable[Path]) -> tuple[list[Group], dict[str, str]]:
     """The streams below ``root``, and why files could not be read (path -> reason)."""
     names = [file.relative_to(root).as_posix() for file in files]
+    broken = {shown(name): "its name is not UTF-8; rename it" for name in names if not utf8(name)}
     patterns: dict[str, list[str]] = defaultdict(list)
-    for name in names:
+    for name in filter(utf8, names):
         patterns[re.sub(r"\d+", "#", name)].append(name)
     alike: list[tuple[Shape, list[str]]] = []
-    broken: dict[str, str] = {}
     for members in patterns.values():
         alike += _alike(root, members, broken)
     named = _globs(root, _joined(alike), set(broken))
@@ -132,21 +133,32 @@ def _globs(root: Path, alike: list[tuple[Shape, list[str]]], broken: set[str]) -
             by_letters[re.sub(r"\d+", "#", name)].append(name)
         for part in by_letters.values():
             pattern = _glob(root, part, broken)
-            found += [(pattern, part)] if pattern is not None else [(glob.escape(name), [name]) for name in part]
+            found += [(pattern, part)] if pattern is not None else [(_literal(root, name), [name]) for name in part]
     return found
 
 
 def _glob(root: Path, members: list[str], broken: set[str]) -> str | None:
-    able = dict.fromkeys((_generalised(members, dates=True), _generalised(members, dates=False)))
+    able = dict.fromkeys(_generalised(root, members, dates=dates) for dates in (True, False))
     return next((pattern for pattern in able if matched(root, pattern) - broken == set(members)), None)
 
 
-def _generalised(members: list[str], *, dates: bool) -> str:
-    """One glob for the names: what differs, and (``dates``) what looks like a date, becomes ``*``."""
+def _generalised(root: Path, members: list[str], *, dates: bool) -> str:
+    """One glob for the names: what differs, and (``dates``) what looks like a date, becomes ``*``.
+
+    The ``!`` at the end of a folder's own name is written ``[#!]``: what stands before ``!/`` is an archive.
+    """
     columns = list(zip(*(name.split("/") for name in members), strict=True))
     last = len(columns) - 1
     able = (dates and (at == last or parts[0].endswith("!")) for at, parts in enumerate(columns))
-    return "/".join(_component(list(parts), each) for parts, each in zip(columns, able, strict=True))
+    found = [_component(list(parts), each) for parts, each in zip(columns, able, strict=True)]
+    file, member = archive.split(root / members[0])
+    packed = None if member is None else len(file.relative_to(root).parts) - 1
+    told = (re.sub("!$", "[#!]", part) if at not in (packed, last) else part for at, part in enumerate(found))
+    return "/".join(told)
+
+
+def _literal(root: Path, name: str) -> str:
+    return _generalised(root, [name], dates=False)
 
 
 def _component(parts: list[str], dates: bool) -> str:
@@ -219,4 +231,4 @@ def common_words(members: Iterable[str]) -> str:
 def alone(root: Path, whole: Group) -> list[Group]:
     """The group's files as streams of one file each."""
     shape = {name: read(root / name) for name in whole.files}
-    return [Group(glob.escape(name), (name,), found, {name: table}) for name, (found, table) in shape.items()]
+    return [Group(_literal(root, name), (name,), found, {name: table}) for name, (found, table) in shape.items()]

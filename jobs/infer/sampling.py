@@ -68,10 +68,21 @@ def find(path: Path) -> tuple[Path, list[Path]]:
     """The root and the files below it, sorted; members of zip archives are files.
 
     ``path`` is a folder, a file, a glob, or members of an archive (``export.zip!/*.csv``). Hidden files never
-    count. Raises NotFoundError where there is nothing, InputError where a folder holds no file.
+    count. Raises NotFoundError where there is nothing, InputError where a folder holds no file or is closed.
     """
-    whole, mark, member = str(path).partition(archive.MARK)
-    root, files = _on_disk(Path(whole))
+    whole, mark, member = _cut(str(path))
+    try:
+        root, files = _on_disk(Path(whole))
+    except OSError as error:
+        raise InputError(
+            "Cannot look into it", expected="a folder, a file or a glob", found=error.strerror, where=path,
+            do="Check PATH",
+        ) from error  # fmt: skip
+    if not utf8(str(root)):
+        raise InputError(
+            "A folder whose name is not UTF-8", expected="a name that can be written down", found=shown(str(root)),
+            do="Rename it",
+        )  # fmt: skip
     found = [inside for file in files for inside in _inside(file, member if mark else None)]
     if not found:
         raise NotFoundError(
@@ -85,12 +96,35 @@ def find(path: Path) -> tuple[Path, list[Path]]:
     return root, found
 
 
+def _cut(text: str) -> tuple[str, str, str]:
+    """What lies on the disk, the mark, and the members; a folder whose own name ends with ``!`` is no archive."""
+    at = text.find(archive.MARK)
+    while at >= 0 and Path(text[: at + 1]).is_dir() and not Path(text[:at]).is_file():
+        at = text.find(archive.MARK, at + 1)
+    return (text[:at], archive.MARK, text[at + len(archive.MARK) :]) if at >= 0 else (text, "", "")
+
+
+def utf8(name: str) -> bool:
+    """Whether a path's text can be written into a file; bytes of other encodings cannot."""
+    return shown(name) == name
+
+
+def shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _on_disk(path: Path) -> tuple[Path, list[Path]]:
     text = str(path)
     if not path.exists() and glob.has_magic(text):
         first = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
         root = Path(*path.parts[:first]) if first else Path()
-        files = _visible(root.glob(str(Path(*path.parts[first:])))) if root.is_dir() else []
+        try:
+            files = _visible(root.glob(str(Path(*path.parts[first:])))) if root.is_dir() else []
+        except ValueError as error:
+            raise InputError(
+                "Not a glob", expected="a pattern such as readings/**/*.csv", found=f"{text!r}: {error}",
+                do="Correct PATH",
+            ) from error  # fmt: skip
         if not files:
             raise NotFoundError("No such files", expected="a folder, a file or a glob", found=repr(text))
         return root.resolve(), [root.resolve() / f.relative_to(root) for f in files]

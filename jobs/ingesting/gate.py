@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.files import write_atomically
+from cluster.files import flush, write_atomically
 from cluster.home import Home
 from jobs.ingesting import timing, verdicts
 from jobs.ingesting.jumps import unit_jumps
@@ -134,6 +134,7 @@ def save(
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(measures, waiting, compression="zstd")
+    flush([waiting])
     waiting.replace(path)
     found = BatchQuality(
         plant=plan.plant, batch=plan.batch, sequence=plan.sequence, created_at=plan.created_at, held=held,

@@ -24,7 +24,7 @@ from jobs.sources.raw import Chunk, Reason, Span, Wrong, only_wrong
 from models.errors import MillwrightError
 from models.source import SensorColumn, Stream
 
-_WRONG_HELD = 20_000  # entries of quarantine held before they are written
+_WRONG_HELD = 5_000  # entries of quarantine held before they are written
 UNUSABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)  # columns of types that say nothing
 
 
@@ -42,6 +42,7 @@ class Unit(BaseModel):
     path: str
     size: int
     mtime_ns: int
+    readable: bool  # when it was planned
     span: tuple[int, int, int] | None
     stream: Stream
     machine_types: dict[str, str]
@@ -118,6 +119,8 @@ def _chunks(unit: Unit) -> Iterator[Chunk]:
         with archive.split(path)[0].open("rb"):
             pass
     except OSError as error:
+        if unit.readable:  # when it was planned: its rows are missing, not wrong
+            raise _changed(path, error.strerror or str(error)) from error
         yield only_wrong(Wrong(Reason.UNREADABLE, detail=error.strerror or str(error), scope="file"))
         return
     yield from reading.chunks(path, unit.stream, Span(*unit.span) if unit.span else None)
@@ -127,10 +130,14 @@ def _check_unchanged(unit: Unit) -> None:
     path = Path(unit.root) / unit.path
     file = archive.split(path)[0]
     if not file.exists() or (archive.size(path), file.stat().st_mtime_ns) != (unit.size, unit.mtime_ns):
-        raise MillwrightError(
-            "A file changed while it was read", expected="the file that was planned", found="another size or time",
-            where=path, do="Run `millwright ingest` again when it is complete",
-        )  # fmt: skip
+        raise _changed(path, "another size or time")
+
+
+def _changed(path: Path, found: str) -> MillwrightError:
+    return MillwrightError(
+        "A file changed while it was read", expected="the file that was planned", found=found, where=path,
+        do="Run `millwright ingest` again when it is complete",
+    )
 
 
 class _Seen:

@@ -20,6 +20,7 @@ from cluster.commit import is_committed
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.report import code_version
+from cluster.storage import read_machines
 from jobs.ingesting.fingerprint import Spans, digests, fingerprints
 from jobs.sources import archive
 from models.errors import InputError, MillwrightError
@@ -104,12 +105,15 @@ def plans(home: Home, plant: str) -> list[Plan]:
 
 def _read(path: Path) -> Plan:
     try:
-        return Plan.model_validate_json(path.read_bytes())
+        plan, found = Plan.model_validate_json(path.read_bytes()), "another plant's or batch's name in it"
     except ValidationError as error:
+        plan, found = None, error.errors()[0]["msg"]
+    if plan is None or (plan.plant, plan.batch) != (path.parent.name, path.stem):
         raise MillwrightError(
-            "Unreadable plan of a batch", expected="the file as ingest wrote it", found=error.errors()[0]["msg"],
-            where=path, do="Put it back from a backup: it says which files history holds",
-        ) from error  # fmt: skip
+            "Unreadable plan of a batch", expected="the file as ingest wrote it", found=found, where=path,
+            do="Put it back from a backup: it says which files history holds",
+        )
+    return plan
 
 
 def resume(home: Home, plant: str, source: SourceDescription) -> Plan | None:
@@ -121,9 +125,10 @@ def resume(home: Home, plant: str, source: SourceDescription) -> Plan | None:
     if not left:
         return None
     plan = left[0]  # a new plan is only made when none is open
-    root = Path(plan.source.root)
+    root = _root(plan.source)
     found = digests(root / file.path for file in plan.files)
     changed = {f.path for f in plan.files if found.get(root / f.path) != f.digest}
+    plan = _touched(plan, changed)
     if not changed and plan.source_digest == digest_of(source):
         return plan.model_copy(update={"resumed": True})
     if not has_begun(home, plan):
@@ -135,13 +140,39 @@ def resume(home: Home, plant: str, source: SourceDescription) -> Plan | None:
     return save(home, plan.model_copy(update={"files": kept, "dropped": tuple(sorted(changed)), "resumed": True}))
 
 
+def _root(source: SourceDescription) -> Path:
+    root = Path(source.root)
+    if not root.is_dir():
+        raise InputError(
+            "The source's folder is gone", expected="a folder", found="nothing", where=root,
+            do=f"Put it back, or run `millwright connect PATH --plant {source.plant}`",
+        )  # fmt: skip
+    return root
+
+
+def _touched(plan: Plan, changed: set[str]) -> Plan:
+    """Files of the same bytes may have another time: they were copied back, or touched."""
+    root = Path(plan.source.root)
+    files = [
+        f if f.path in changed
+        else f.model_copy(update={"mtime_ns": archive.split(root / f.path)[0].stat().st_mtime_ns})
+        for f in plan.files
+    ]  # fmt: skip
+    return plan.model_copy(update={"files": tuple(files)})
+
+
 def known(home: Home, plant: str) -> Known:
     """What each file was when it was last ingested, and what the streams have had."""
     found = Known()
-    for plan in plans(home, plant):
-        found.delivered.update({(f.stream, f.path): (f.digest, f.stream_digest) for f in plan.files})
+    every = plans(home, plant)
+    for plan in every:
         found.columns.update(plan.columns)
         found.added.update(plan.added)
+        for key in [key for key in found.delivered if key[1] in plan.dropped]:
+            del found.delivered[key]  # some tables may hold what lay there
+        if plan.held and not is_open(plan, every) and all(other.accepts != plan.batch for other in every):
+            continue  # given up: what no later batch has brought is not in history
+        found.delivered.update({(f.stream, f.path): (f.digest, f.stream_digest) for f in plan.files})
     return found
 
 
@@ -150,12 +181,7 @@ def new_files(source: SourceDescription, known: Known) -> list[PlannedFile]:
 
     Raises InputError where the root is gone, or where no file of any stream is there at all.
     """
-    root = Path(source.root)
-    if not root.is_dir():
-        raise InputError(
-            "The source's folder is gone", expected="a folder", found="nothing", where=root,
-            do=f"Put it back, or run `millwright connect PATH --plant {source.plant}`",
-        )  # fmt: skip
+    root = _root(source)
     matched = [(s, path) for s in source.streams if s.role != "ignored" for path in _files(s, root)]
     if not matched:
         raise InputError(
@@ -180,27 +206,12 @@ def new_files(source: SourceDescription, known: Known) -> list[PlannedFile]:
 def _files(stream: Stream, root: Path) -> Iterator[Path]:
     """Files of the stream, and members where they are archives; an archive that cannot be read stands for itself."""
     for path in sorted(root.glob(stream.files)):
-        if not _counts(path, root):
+        if not is_ours(path, root):
             continue
         members = archive.members(path, stream.member) if stream.member else []
         yield from (Path(f"{path}{archive.MARK}{member}") for member in members)
         if not members:
             yield path
-
-
-def strangers(source: SourceDescription, since_ns: int) -> list[str]:
-    """Files that have come after ``since_ns`` and that no stream names: nobody would ever read them."""
-    root = Path(source.root)
-    named = {path for stream in source.streams for path in root.glob(stream.files)}
-    others = (p for p in root.rglob("*") if p not in named and _counts(p, root))
-    return sorted(p.relative_to(root).as_posix() for p in others if p.stat().st_ctime_ns > since_ns)
-
-
-def barren(source: SourceDescription) -> list[str]:
-    """Streams that no file is there for."""
-    root = Path(source.root)
-    streams = (s for s in source.streams if s.role != "ignored")
-    return [f"{s.name} ({s.files})" for s in streams if not any(_counts(path, root) for path in root.glob(s.files))]
 
 
 def new_plan(
@@ -243,12 +254,15 @@ def accepted_plan(home: Home, plant: str, batch: str, *, now: datetime) -> Plan:
             "A file of the held batch has changed", expected="the files as they were judged", found=changed[0],
             where=root, do="Run `millwright ingest` without --accept: it judges them anew",
         )  # fmt: skip
+    machines = read_machines(home, plant)
+    listed = dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True))
     sequence = every[-1].sequence + 1
     update = {
         "sequence": sequence, "batch": f"{sequence:06d}-{batch.partition('-')[2]}", "created_at": now,
         "code_version": code_version(), "held": False, "accepts": batch,
+        "machine_types": held.machine_types | listed,  # other batches have come since
     }  # fmt: skip
-    return save(home, held.model_copy(update=update))
+    return save(home, _touched(held, set()).model_copy(update=update))
 
 
 def is_open(plan: Plan, every: list[Plan]) -> bool:
@@ -268,7 +282,7 @@ def has_begun(home: Home, plan: Plan) -> bool:
     return any(is_committed(log.parent, plan.batch) for log in tables.rglob("_delta_log"))
 
 
-def _counts(path: Path, root: Path) -> bool:
+def is_ours(path: Path, root: Path) -> bool:
     """A plain file, not hidden, and inside the plant's folder: a link out of it is another plant's business."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.is_file() and not hidden and path.resolve().is_relative_to(root.resolve())

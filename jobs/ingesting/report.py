@@ -24,6 +24,7 @@ class PlantIngest(BaseModel):
     """One plant's part. ``batch`` is None where there was nothing new; times are ISO, UTC.
 
     ``held`` is a batch that a check stopped: its rows count nowhere else. ``findings`` by severity.
+    ``refused``: why nothing of the plant was read, where other plants were.
     """
 
     name: str
@@ -42,6 +43,7 @@ class PlantIngest(BaseModel):
     quarantine: dict[str, int] = {}
     new_sensors: list[str] = []
     held: str | None = None
+    refused: str | None = None
     findings: dict[str, int] = {}
     notes: list[str] = []
 

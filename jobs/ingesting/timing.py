@@ -32,7 +32,8 @@ def gaps(case: Case) -> Iterator[Finding]:
     longest: dict[str, dict[str, int]] = defaultdict(dict)  # machine -> month -> longest silence within it
     covered: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by earlier batches
     for table, new in ((case.before, False), (case.now, True)):
-        for row in table.filter(pc.is_in(table["kind"], pa.array(["time", "gap"]))).to_pylist():
+        timed = table.filter(pc.is_in(table["kind"], pa.array(["time", "gap"])))
+        for row in timed.select(["kind", "machine", "month", "from_us", "until_us", "period_us"]).to_pylist():
             machine, month, lasts = row["machine"], row["month"], 0
             if row["kind"] == "gap":
                 lasts = row["until_us"] - row["from_us"]

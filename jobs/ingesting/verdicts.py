@@ -46,7 +46,8 @@ class Case:
         return Finding(check=check, severity=severity, plant=self.source.plant, message=message, **where)
 
     def of_kind(self, kind: str) -> pa.Table:
-        return self.now.filter(pc.equal(self.now["kind"], kind))
+        """Rows of one kind, without the lists: only `jumps` looks at levels over time."""
+        return self.now.filter(pc.equal(self.now["kind"], kind)).drop_columns(["num", "p10", "p50", "p90"])
 
 
 def wrong_values(case: Case) -> Iterator[Finding]:
@@ -55,8 +56,8 @@ def wrong_values(case: Case) -> Iterator[Finding]:
     for row in case.pieces.filter(pc.equal(case.pieces["kind"], "wrong")).to_pylist():
         counts[row["reason"], row["sensor"]] += row["n"]
     values: Counter[str | None] = Counter()
-    for row in case.of_kind("level").select(["sensor", "n"]).to_pylist():
-        values[row["sensor"]] += row["n"]
+    for row in case.of_kind("level").group_by("sensor").aggregate([("n", "sum")]).to_pylist():
+        values[row["sensor"]] += row["n_sum"]
     for (reason, sensor), number in counts.most_common():
         check: Check = "future" if reason == Reason.FUTURE else "impossible"
         total = number + values[sensor] if sensor is not None else max(case.rows, number)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.sources.raw import Chunk, Reason, Wrong
-from jobs.sources.times import EARLIEST_US, FIRST_READING_US, LATEST_US, joined, to_us
+from jobs.sources.times import EARLIEST_US, FIRST_READING_US, LATEST_US, Order, joined, to_us
 from jobs.sources.values import Codes, Floats, encoded, to_float, to_text
 from models.source import Stream
 
@@ -61,14 +61,27 @@ class Bounds:
         return cls(FIRST_READING_US, LATEST_US if now_us is None else now_us + DAY_US)
 
 
-def time_of(
-    chunk: Chunk, stream: Stream, judge: Judge, bounds: Bounds, *, series: Callable[[], Codes]
-) -> npt.NDArray[np.int64]:
-    """Microseconds UTC; rows without a usable time are judged. ``series``: one number for each run of rows in order."""
+def times_of(chunk: Chunk, stream: Stream) -> pa.Array:
+    """Microseconds UTC, null where there is no time."""
     assert stream.time is not None  # the plan refuses a readings stream without it
-    column = joined(chunk.table, stream.time)
-    needs = stream.time.zone not in ("UTC", "Etc/UTC", "GMT") and column.type != pa.timestamp("us", "UTC")
-    found = to_us(column, stream.time, series=series() if needs else None)
+    order = Order(lambda: _clocks(chunk, stream), chunk.passes)
+    return to_us(joined(chunk.table, stream.time), stream.time, order=order)
+
+
+def _clocks(chunk: Chunk, stream: Stream) -> Codes:
+    """One number a row, the same in every chunk of a file for rows of one machine and, in the long layout, tag."""
+    found = np.zeros(chunk.table.num_rows, np.int64)
+    machine = stream.machine.column if stream.machine.kind == "column" else None
+    for column in (machine, stream.tag_column if stream.layout == "long" else None):
+        if column is not None:
+            found = (found << 31) + chunk.passes.numbers(*encoded(chunk.table[column]))
+    return found
+
+
+def time_of(chunk: Chunk, stream: Stream, judge: Judge, bounds: Bounds) -> npt.NDArray[np.int64]:
+    """Microseconds UTC; rows without a usable time are judged."""
+    assert stream.time is not None
+    found = times_of(chunk, stream)
     told = shown(chunk, stream.time.column)
     if found.null_count:
         judge.rows(np.asarray(found.is_null()), Reason.TIME, told)

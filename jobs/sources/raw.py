@@ -13,6 +13,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from jobs.sources.passes import Passes
+
 MAX_RAW = 2000  # characters of a wrong row that quarantine keeps
 
 
@@ -66,13 +68,14 @@ class Chunk:
 
     ``locate`` gives line and raw text of rows by their index in ``table``. ``num_rows`` counts rows
     even where no wanted column exists. A cell of ``texts`` (by column and row) holds something that is no
-    number; in ``table`` it is null.
+    number; in ``table`` it is null. ``passes`` is the same object in every chunk of a file.
     """
 
     table: pa.Table
     locate: Callable[[Sequence[int]], list[tuple[int, str]]]
     wrong: list[Wrong] = field(default_factory=list)
     texts: Mapping[str, Texts] = field(default_factory=dict)
+    passes: Passes = field(default_factory=Passes)
 
 
 Texts = dict[int, str]  # row -> what its cell holds

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from jobs.sources import archive, csv, jsonl, logs, parquet, readings
-from jobs.sources.judging import numbers_of
+from jobs.sources.judging import numbers_of, times_of
+from jobs.sources.passes import Passes
 from jobs.sources.raw import Chunk, Chunks, Reason, Span, Wanted, Wrong, only_wrong
 from jobs.sources.values import encoded
 from models.source import SensorColumn, Stream
 
 MOST_LOST = 200_000  # lines that cannot be read, after which a file that has more of them than rows is given up
+LOOK_BACK_BYTES = 1 << 20  # before a piece that begins in a doubled hour; more where that is not enough
+_BEHIND_ANY_HEADER = 1 << 40
 _PARQUET = b"PAR1"
 
 
@@ -45,15 +50,37 @@ def chunks(path: Path, stream: Stream, span: Span | None = None) -> Chunks:
     """Every raw row of a file, or of a ``span`` of one that is `text.splittable`, whose lines count from the
     file's start. A file that cannot be used is one entry of quarantine, in the span that begins it. Raises OSError.
     """
+    passes = Passes(partial(_shown_before, path, stream, span.start) if span and span.start else None)
     rows = lost = 0
     for chunk in _chunks(path, stream, span):
-        yield chunk
+        yield replace(chunk, passes=passes)
         rows += chunk.table.num_rows
         lost += sum(entry.scope == "row" for entry in chunk.wrong)
         if lost > max(rows, MOST_LOST):
             detail = f"over {MOST_LOST} lines are wrong, more than are good: not read further"
             yield only_wrong(Wrong(Reason.UNREADABLE, detail=detail, scope="file"))
             return
+
+
+def _shown_before(path: Path, stream: Stream, end: int, known: dict[str, int]) -> Iterator[tuple[Passes, int | None]]:
+    """What ever more of the rows before byte ``end`` show of hours that are shown twice, and their first time."""
+    size, start = LOOK_BACK_BYTES, end
+    while start > 0:
+        start = _line_start(path, max(0, end - size))
+        passes, first_us = Passes(known=known), None
+        for chunk in _chunks(path, stream, Span(start, end, 1 if start == 0 else _BEHIND_ANY_HEADER)):
+            if chunk.table.num_rows:
+                times = times_of(replace(chunk, passes=passes), stream).drop_null()
+                first_us = times[0].as_py() if first_us is None and len(times) else first_us
+        yield passes, first_us
+        size *= 4
+
+
+def _line_start(path: Path, at: int) -> int:
+    """The first start of a line from byte ``at`` on."""
+    with path.open("rb") as file:
+        file.seek(max(0, at - 1))
+        return file.tell() + len(file.readline()) if at else 0
 
 
 def _chunks(path: Path, stream: Stream, span: Span | None) -> Chunks:

@@ -100,7 +100,7 @@ def canonical(chunk: Chunk, stream: Stream, path: str, *, now_us: int | None = N
 def _wide(chunk: Chunk, stream: Stream, path: str, bounds: Bounds) -> Readings:
     judge = Judge(chunk)
     codes, names = _machine(chunk, stream, path, judge)
-    time = time_of(chunk, stream, judge, bounds, series=lambda: codes)
+    time = time_of(chunk, stream, judge, bounds)
     cells, wrong_cells = _cells(chunk, stream, stream.sensors)
     _judge_cells(judge, wrong_cells, cells)
     good = ~judge.bad
@@ -109,7 +109,7 @@ def _wide(chunk: Chunk, stream: Stream, path: str, bounds: Bounds) -> Readings:
 
 def _columns_of_machines(chunk: Chunk, stream: Stream, path: str, bounds: Bounds) -> Readings:
     judge = Judge(chunk)
-    time = time_of(chunk, stream, judge, bounds, series=lambda: np.zeros(chunk.table.num_rows, np.int64))
+    time = time_of(chunk, stream, judge, bounds)
     late, num_rows = judge.bad, int(judge.bad.sum())
     columns = of_columns(stream, chunk.table.column_names)
     tables, wrong = [], judge.wrong
@@ -179,7 +179,7 @@ def _long(chunk: Chunk, stream: Stream, path: str, bounds: Bounds) -> Readings:
         qualities, of_quality = encoded(raw[stream.quality_column])
         accepted = np.asarray([*(name in stream.quality_good for name in of_quality), False])
         judge.rows(~accepted[qualities], Reason.QUALITY, lambda row: str([*of_quality, None][qualities[row]]))
-    time = time_of(chunk, stream, judge, bounds, series=lambda: machines * (len(names) + 1) + codes)
+    time = time_of(chunk, stream, judge, bounds)
     read = numbers_of(chunk, value, stream.csv.decimal)
     values, no_number = _with_states(chunk, value, read, codes, described)
     judge.rows(no_number, Reason.NUMBER, lambda row: f"{value} = {text_of(chunk, value, row)!s:.100}")

@@ -6,6 +6,8 @@ distinct text once; what its C parser lets pass (31 February) is caught by print
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.sources import stamps
+from jobs.sources.passes import Passes
 from models.errors import InputError
 from models.source import TimeFormat
 
@@ -31,21 +34,28 @@ _COUNT = r"^-?0*([0-8]?\d{1,18}|\d{1,18}\.\d*)$"  # as far as int64 reaches
 _PYTHON_ONLY = ("%f", "%z", "%Z")
 
 
-def to_us(column: pa.ChunkedArray, form: TimeFormat, *, series: npt.NDArray[np.int64] | None = None) -> pa.Array:
+@dataclass(frozen=True)
+class Order:
+    """What a file's order tells: ``series`` gives one number a row, the same for rows that one clock wrote."""
+
+    series: Callable[[], npt.NDArray[np.int64]]
+    passes: Passes
+
+
+def to_us(column: pa.ChunkedArray, form: TimeFormat, *, order: Order | None = None) -> pa.Array:
     """int64 microseconds UTC, null where the value is no time between 1900 and 2200.
 
-    A local time that a clock shows twice in autumn is told apart by the file's order within ``series``
-    (one number a row; rows of one machine and tag): the first pass is summer time, and from the row on
-    where the clock did not advance it is winter time. One that spring skips is no time.
+    A local time that a clock shows twice in autumn is told apart by the file's ``order`` (none: all rows are one
+    series); see `jobs.sources.passes`. One that spring skips is no time.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        found = _of_type(array, form, series)
+        found = _of_type(array, form, order)
     elif form.format == "counter" or form.format in UNIT_US:
         found = _of_number(array, form)
     else:
-        found = _of_text(array.cast(pa.string()), form, series)
+        found = _of_text(array.cast(pa.string()), form, order)
     possible = pc.and_(pc.greater_equal(found, EARLIEST_US), pc.less(found, LATEST_US))
     return pc.if_else(possible, found, pa.scalar(None, pa.int64()))
 
@@ -69,10 +79,10 @@ def check_zone(zone: str) -> None:
         ) from error  # fmt: skip
 
 
-def _of_type(array: pa.Array, form: TimeFormat, series: npt.NDArray[np.int64] | None) -> pa.Array:
+def _of_type(array: pa.Array, form: TimeFormat, order: Order | None) -> pa.Array:
     local = pa.types.is_date(array.type) or array.type.tz is None
     in_us = array.cast(_LOCAL if local else pa.timestamp("us", "UTC"), safe=False)
-    return _zoned(in_us, form.zone, series) if local else in_us.cast(pa.int64())
+    return _zoned(in_us, form.zone, order) if local else in_us.cast(pa.int64())
 
 
 def _of_number(array: pa.Array, form: TimeFormat) -> pa.Array:
@@ -89,17 +99,17 @@ def _of_number(array: pa.Array, form: TimeFormat) -> pa.Array:
     return pc.if_else(pc.less(pc.abs(scaled), 9e18), scaled, pa.scalar(None, pa.float64())).cast(pa.int64())
 
 
-def _of_text(array: pa.Array, form: TimeFormat, series: npt.NDArray[np.int64] | None) -> pa.Array:
+def _of_text(array: pa.Array, form: TimeFormat, order: Order | None) -> pa.Array:
     us, good, utc = stamps.read(array, form.format)
     if good.all() and len(good):
-        return pa.array(us) if utc else _zoned(pa.array(us, _LOCAL), form.zone, series)
+        return pa.array(us) if utc else _zoned(pa.array(us, _LOCAL), form.zone, order)
     left = np.flatnonzero(~good)
     local, moments = _one_by_one(array.take(pa.array(left)), form.format)
     found = [np.where(good, us, 0) if own else np.zeros(len(us), np.int64) for own in (not utc, utc)]
     missing = [~good if own else np.ones(len(us), bool) for own in (not utc, utc)]
     for values, lost, slow in zip(found, missing, (local.cast(pa.int64()), moments), strict=True):
         values[left], lost[left] = np.asarray(pc.fill_null(slow, 0)), np.asarray(slow.is_null())
-    placed = _zoned(pa.array(found[0], pa.int64(), mask=missing[0]).cast(_LOCAL), form.zone, series)
+    placed = _zoned(pa.array(found[0], pa.int64(), mask=missing[0]).cast(_LOCAL), form.zone, order)
     return pc.coalesce(pa.array(found[1], pa.int64(), mask=missing[1]), placed)
 
 
@@ -166,7 +176,7 @@ def _by_python(texts: pa.Array, pattern: str) -> tuple[pa.Array, pa.Array]:
     return pa.array(local, _LOCAL), pa.array(utc, pa.timestamp("us", "UTC")).cast(pa.int64())
 
 
-def _zoned(local: pa.Array, zone: str, series: npt.NDArray[np.int64] | None) -> pa.Array:
+def _zoned(local: pa.Array, zone: str, order: Order | None) -> pa.Array:
     if zone in ("UTC", "Etc/UTC", "GMT"):
         return local.cast(pa.int64())
     moments = np.asarray(pc.fill_null(local.cast(pa.int64()), 0))
@@ -175,7 +185,8 @@ def _zoned(local: pa.Array, zone: str, series: npt.NDArray[np.int64] | None) -> 
     lost = np.asarray(local.is_null())
     rows = np.flatnonzero(~steady & ~lost)
     if len(rows):
-        own = _around_a_change(local.take(pa.array(rows)), zone, None if series is None else series[rows])
+        series = order.series()[rows] if order else np.zeros(len(rows), np.int64)
+        own = _around_a_change(local.take(pa.array(rows)), zone, series, order.passes if order else Passes())
         found[rows], lost[rows] = np.asarray(pc.fill_null(own, 0)), np.asarray(own.is_null())
     return pa.array(found, pa.int64(), mask=lost if lost.any() else None)
 
@@ -204,39 +215,12 @@ def _placed(local: pa.Array, zone: str, which: str) -> pa.Array:
     return pc.assume_timezone(local, zone, ambiguous=which, nonexistent=which)
 
 
-def _around_a_change(local: pa.Array, zone: str, series: npt.NDArray[np.int64] | None) -> pa.Array:
+def _around_a_change(local: pa.Array, zone: str, series: npt.NDArray[np.int64], passes: Passes) -> pa.Array:
     """Local times of days on which clocks are changed."""
-    early, late = _placed(local, zone, "earliest"), _placed(local, zone, "latest")
-    differ = pc.fill_null(pc.not_equal(early, late), False)
-    if not pc.any(differ).as_py():
-        return early.cast(pa.int64())
-    rows = np.flatnonzero(differ)
-    exists = np.asarray(pc.equal(pc.local_timestamp(early.take(pa.array(rows))), local.take(pa.array(rows))))
-    found = early.cast(pa.int64())
-    second = _second_pass(rows[exists], np.asarray(local.cast(pa.int64()).take(pa.array(rows[exists]))), series)
-    found = pc.if_else(_mask(len(local), second), late.cast(pa.int64()), found)
-    return pc.if_else(_mask(len(local), rows[~exists]), pa.scalar(None, pa.int64()), found)
-
-
-def _second_pass(
-    rows: npt.NDArray[np.int64], local_us: npt.NDArray[np.int64], series: npt.NDArray[np.int64] | None
-) -> npt.NDArray[np.int64]:
-    """Those of ``rows`` (all in a doubled hour) that belong to its second pass."""
-    last: dict[int, tuple[int, bool]] = {}
-    second = []
-    for row, moment in zip(rows.tolist(), local_us.tolist(), strict=True):
-        key = series[row] if series is not None else 0
-        before, passed = last.get(key, (None, False))
-        if before is not None:
-            # Another autumn begins anew.
-            passed = (passed or moment <= before) and abs(moment - before) < 12 * 3_600_000_000
-        last[key] = (moment, passed)
-        if passed:
-            second.append(row)
-    return np.asarray(second, np.int64)
-
-
-def _mask(length: int, rows: npt.NDArray[np.int64]) -> pa.Array:
-    mask = np.zeros(length, bool)
-    mask[rows] = True
-    return pa.array(mask)
+    early, late = (_placed(local, zone, which).cast(pa.int64()).to_numpy() for which in ("earliest", "latest"))
+    differ = early != late
+    placed = pa.array(early, pa.timestamp("us", zone))
+    skipped = differ & np.asarray(pc.not_equal(pc.local_timestamp(placed), local))
+    moments = local.cast(pa.int64()).to_numpy()
+    second = passes.second(moments, np.where(skipped, 0, late - early), series)
+    return pa.array(np.where(second, late, early), mask=skipped)

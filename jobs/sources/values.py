@@ -18,6 +18,7 @@ NULLS = ["", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "null", "NULL", "Null", "N
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
+_WHOLE = re.compile(r"\A(-?[0-9]+)\.0+\Z")
 _FEW = 8  # different wrong texts that are worth a pass over the column each
 _FAILED = re.compile(r"Failed to parse string: '(.*)' as a scalar of type double\Z", re.DOTALL)
 
@@ -142,8 +143,8 @@ def machine_of_file(path: str, machine: MachineFrom) -> str | None:
 
 
 def named(found: str, machine: MachineFrom) -> str:
-    """The plant's name of a machine that a stream calls ``found``."""
-    return machine.prefix + machine.names.get(found, found)
+    """The plant's name of a machine that a stream calls ``found``; 1.0 is what another file writes as 1."""
+    return machine.prefix + machine.names.get(found, _WHOLE.sub(r"\1", found))
 
 
 def tag_of_file(path: str, pattern: str) -> str | None:

@@ -18,11 +18,20 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.jobs.once_plants import PLANT
+
 ROOT = Path(__file__).parents[2]
+NO_CUTS: dict[str, int] = {}
+SMALL_CUTS = {
+    "jobs.ingesting.fingerprint.SPAN_BYTES": 60, "jobs.ingesting.parts.FLUSH_CELLS": 40,
+    "jobs.ingesting.parts.BATCH_ROWS": 2, "jobs.ingesting.rewrite.TILE_CELLS": 24,
+    "jobs.ingesting.parse._WRONG_HELD": 1, "jobs.ingest.TASK_BYTES": 100,
+}  # fmt: skip
 COUNT, KILL, TORN, FAIL = range(4)
 CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "once.delta"}
 
@@ -58,16 +67,22 @@ class Forks:
 
     def start(
         self, home: Path, *, mode: int = COUNT, at: int = 0, error: int = 0, unlocked: bool = False,
-        trace: Path | str = "",
+        trace: Path | str = "", accept: str | None = None, cuts: Mapping[str, int] = NO_CUTS, user: int | None = None,
     ) -> None:  # fmt: skip
-        """Begin a run; several may be on their way. ``unlocked`` takes the lock's power away."""
+        """Begin a run; several may be on their way.
+
+        ``unlocked`` takes the lock's power away, ``cuts`` sets sizes of pieces, ``user`` is whose rights it has.
+        """
         assert self.process.stdin
-        request = {"home": str(home), "mode": mode, "at": at, "error": error, "unlocked": unlocked, "trace": str(trace)}
+        request = {
+            "home": str(home), "mode": mode, "at": at, "error": error, "unlocked": unlocked, "trace": str(trace),
+            "accept": accept, "cuts": dict(cuts), "user": user,
+        }  # fmt: skip
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
 
     def end(self) -> dict[str, Any]:
-        """The end of one run: ``killed``, or ``files`` and ``steps``, or ``failed`` (what and exit code)."""
+        """The end of one run: ``killed``, or ``files``, ``held`` and ``steps``, or ``failed`` (what and exit code)."""
         assert self.process.stdout
         found: dict[str, Any] = json.loads(self.process.stdout.readline())
         return found
@@ -104,7 +119,7 @@ def lose_power(home: Path, trace: Path) -> int:
 def _serve() -> None:
     import threading
 
-    import jobs.ingest  # noqa: F401  (before the forks; Delta's threads start only after them)
+    _warm()
 
     waiting = []
     for line in sys.stdin:
@@ -117,6 +132,17 @@ def _serve() -> None:
         waiting[-1].start()
     for thread in waiting:
         thread.join()
+
+
+def _warm() -> None:
+    """What every fork would load again. Delta's threads start only after the forks."""
+    import importlib
+
+    for name in ("encodings.utf_8_sig", "encodings.idna", "pyarrow.acero", "jobs.ingest"):
+        importlib.import_module(name)
+    from models.units import conversion
+
+    conversion("degF", "temperature")
 
 
 def _answer(pid: int, reads: int) -> None:
@@ -137,11 +163,15 @@ def _child(request: dict[str, Any], writes: int) -> None:
     try:
         home = open_home(request["home"], environment={})
         if request["unlocked"]:
-            fcntl.flock = lambda *_: None  # type: ignore[assignment]
+            fcntl.flock = lambda *_: None
+        _prepare(request)
         steps = _arm(request)
         try:
-            report = ingest.run(home, progress=Silent(), spread=map)
-            answer = {"files": report.files, "steps": steps()}
+            accept = request["accept"]
+            plant = PLANT if accept else None
+            report = ingest.run(home, plant=plant, accept=accept, progress=Silent(), spread=map)
+            held = [plant.held for plant in report.plants if plant.held]
+            answer = {"files": report.files, "held": held, "code": report.exit_code, "steps": steps()}
         except MillwrightError as error:
             answer = {"failed": str(error), "code": error.exit_code}
     except BaseException:
@@ -149,6 +179,17 @@ def _child(request: dict[str, Any], writes: int) -> None:
     _disarm()
     os.write(writes, json.dumps(answer).encode())
     os._exit(0)
+
+
+def _prepare(request: dict[str, Any]) -> None:
+    for name, size in request["cuts"].items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(sys.modules[module], constant)
+        setattr(sys.modules[module], constant, size)
+    if request["user"] is not None:
+        os.setgroups([])
+        os.setegid(request["user"])
+        os.seteuid(request["user"])
 
 
 def _disarm() -> None:

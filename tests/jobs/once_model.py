@@ -25,7 +25,7 @@ class History:
     installed: dict[tuple[str, int], str] = field(default_factory=dict)  # machine, since -> equipment
     first: dict[str, int] = field(default_factory=dict)
     events: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    quarantine: list[tuple[str, int, str]] = field(default_factory=list)
+    quarantine: list[tuple[str, int | None, str]] = field(default_factory=list)
     last: dict[str, RawFile] = field(default_factory=dict)
     rows: int = 0  # of the last run
     quarantined: int = 0
@@ -43,6 +43,8 @@ class History:
         for path, file in new.items():
             self.last[path] = file
             self.rows += len(file.rows)
+            if file.kind == LONG and not file.rows:  # the others have their line of names
+                self.quarantine.append((path, None, "empty"))
             for number, row in enumerate(file.rows, 1 if file.kind == LONG else 2):
                 if reason := _wrong(file, row):
                     self.quarantine.append((path, number, reason))
@@ -73,7 +75,8 @@ class History:
         found: dict[str, list[tuple[int, str | None]]] = {}
         for (machine, start), equipment in sorted(self.installed.items()):
             found.setdefault(machine, []).append((start, equipment))
-        return {m: [(hour - 1, None)] for m, hour in self.first.items()} | found
+        inferred: dict[str, list[tuple[int, str | None]]] = {m: [(hour - 1, None)] for m, hour in self.first.items()}
+        return inferred | found
 
 
 def _wrong(file: RawFile, row: Mapping[str, Any]) -> str | None:

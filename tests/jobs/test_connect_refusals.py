@@ -193,3 +193,47 @@ def test_thousands_of_members_are_one_stream(home: Home, raw: Path) -> None:
     assert (stream.files, stream.num_files, stream.machines) == ("a.zip", 2000, 1)
     source = home.source("alpha").streams[0]
     assert (source.files, source.member) == ("a.zip", "day_*.csv")
+
+
+def test_a_path_that_the_system_or_the_glob_refuses_is_told(home: Home, raw: Path) -> None:
+    (raw / "a.csv").write_text(GOOD)
+    with pytest.raises(InputError, match="Cannot look into it: expected a folder, a file or a glob, found File name"):
+        connect(home, raw / ("x" * 300))
+    with pytest.raises(InputError, match=r"Not a glob: expected a pattern such as .*, found .*x.: Invalid"):
+        connect(home, raw / "**x")
+
+
+def test_a_file_whose_name_is_no_text_is_left_out_and_told(home: Home, raw: Path) -> None:
+    for name in (b"a1.csv", b"a2.csv", b"a3\xff.csv"):
+        (raw / os.fsdecode(name)).write_text(GOOD)
+    connect(home, raw)
+    description = home.source("alpha")
+    assert [stream.files for stream in description.streams] == ["a1.csv", "a2.csv"]  # a*.csv would name the third
+    assert "a3\ufffd.csv (its name is not UTF-8; rename it)" in description.doubts["files"]
+    away = raw / os.fsdecode(b"b\xff")
+    away.mkdir()
+    (away / "a.csv").write_text(GOOD)
+    with pytest.raises(InputError, match="A folder whose name is not UTF-8"):
+        connect(home, away, plant="beta")
+
+
+def test_json_that_is_nested_without_end_is_a_broken_file(home: Home, raw: Path) -> None:
+    (raw / "a.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"found a\.json: JSON that is nested too deeply"):
+        connect(home, raw)
+
+
+@pytest.mark.parametrize("folder", ["new!", "a.zip!", "deep!/er!"])
+def test_a_folder_whose_name_ends_with_an_exclamation_mark_is_no_archive(home: Home, raw: Path, folder: str) -> None:
+    (raw / folder).mkdir(parents=True)
+    (raw / folder / "a.csv").write_text(GOOD)
+    (raw / "b.zip").write_bytes(zipped(in__b_csv=GOOD.replace("power_kW", "flow_m3h")))
+    connect(home, raw)
+    own, packed = sorted(home.source("alpha").streams, key=lambda stream: stream.member or "")
+    assert (own.files, own.member) == (folder.replace("!", "[#!]") + "/a.csv", None)
+    assert [p.relative_to(raw).as_posix() for p in raw.glob(own.files)] == [f"{folder}/a.csv"]
+    assert (packed.files, packed.member) == ("b.zip", "in/b.csv")
+    for number, path in enumerate((raw / folder, raw / folder / "*.csv")):
+        plant = f"beta{number}"
+        connect(home, path, plant=plant)
+        assert home.source(plant).root == str(raw / folder)

@@ -6,9 +6,10 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
 from deltalake import DeltaTable
@@ -18,6 +19,7 @@ from cluster.commit import append_once, open_table
 from cluster.home import Home, open_home
 from cluster.report import Silent
 from jobs.ingest import run
+from jobs.ingesting.merging import Row
 from models.errors import MillwrightError
 from tests.jobs.once_checker import check_every_version, state
 from tests.jobs.once_crashes import FAIL, Forks, disk
@@ -74,7 +76,7 @@ def fail_and_mend(folder: Path, forks: Forks, *, every: int) -> int:
 
 @pytest.mark.slow
 def test_a_disk_that_fails_is_named_and_the_next_run_finishes(tmp_path: Path, forks: Forks) -> None:
-    assert fail_and_mend(tmp_path, forks, every=12) > 8
+    assert fail_and_mend(tmp_path, forks, every=40) > 4
 
 
 @pytest.mark.parametrize("left", [0, 40])
@@ -119,14 +121,77 @@ def test_a_store_that_has_gone_is_refused_and_nothing_is_written_in_its_place(tm
     check_every_version(home)
 
 
+def test_a_source_that_goes_away_while_it_is_read_is_named_and_the_next_run_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, raw = two_runs(tmp_path)
+    for number in (8, 9):
+        shutil.copy(raw / "readings/wide/0.csv", raw / f"readings/wide/{number}.csv")
+    clean = open_home(shutil.copytree(home.path, tmp_path / "clean"), environment={})
+    run(clean, progress=Silent(), spread=map)
+    before, elsewhere = state(home), tmp_path / "elsewhere"
+    monkeypatch.setattr("jobs.ingest.TASK_BYTES", 1)
+
+    def vanishing(function: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
+        assert len(items) > 1
+        for item in items:
+            yield function(item)
+            if raw.exists():  # behind the first file
+                raw.rename(elsewhere)
+
+    with pytest.raises(MillwrightError, match=f"changed while it was read.*{raw}") as caught:
+        run(home, progress=Silent(), spread=vanishing)
+    assert caught.value.exit_code == 1
+    assert state(home) == before
+    with pytest.raises(MillwrightError, match="The source's folder is gone"):
+        run(home, progress=Silent(), spread=map)
+    assert state(home) == before
+    elsewhere.rename(raw)
+    assert run(home, progress=Silent(), spread=map).files > 0
+    assert state(home) == state(clean)
+    check_every_version(home)
+
+
+def test_a_lake_that_only_another_user_may_write_is_named_and_the_next_run_finishes(forks: Forks) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("may not become another user")
+    with TemporaryDirectory() as name:  # pytest's own folder is for one user alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        home, _ = two_runs(folder)
+        shutil.copytree(home.path, folder / "clean")
+        clean = open_home(folder / "clean", environment={})
+        forks.run(clean.path)
+        before, nobody = state(home), 65534
+        own(home.path, nobody)
+        own(home.lake, 0)
+        answer = forks.run(home.path, user=nobody)
+        assert answer.get("code") == 1, answer
+        assert "Permission denied" in answer["failed"] and str(home.lake) in answer["failed"]
+        assert state(home) == before
+        own(home.lake, nobody)
+        assert forks.run(home.path, user=nobody)["code"] == 0
+        assert state(home) == state(clean)
+        check_every_version(home)
+
+
+def own(folder: Path, user: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, user)
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
     folder = tmp_path / "mounted"
     folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder], capture_output=True, check=False
-    ).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("may not mount")
     yield folder
     subprocess.run(["umount", "-l", folder], check=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,14 @@ from deltalake import DeltaTable
 
 from cluster.home import Home, open_home
 from cluster.report import Silent
-from cluster.sources import write_source
 from cluster.storage import data_version, read_quarantine, read_readings
-from jobs.ingest import IngestReport, run
+from jobs.ingest import run
 from jobs.ingesting.plan import plans
-from models.errors import InputError
-from models.source import Checks, MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
-
-T0 = datetime(2025, 3, 1, tzinfo=UTC)
-PLANT = "plant"
+from jobs.ingesting.report import IngestReport
+from models.errors import InputError, MillwrightError
+from models.source import Checks
+from tests.jobs.once_held import T0, deliver, describe
+from tests.jobs.once_plants import PLANT
 
 
 @pytest.fixture
@@ -27,31 +26,6 @@ def raw(tmp_path: Path) -> Path:
     folder = tmp_path / "raw"
     folder.mkdir()
     return folder
-
-
-def describe(home: Home, raw: Path, checks: Checks) -> None:
-    temp = SensorColumn(sensor="temp", kind="temperature", unit="degC")
-    sensors = {"temp_degC": temp, "load": SensorColumn(sensor="load")}
-    stream = Stream(
-        name="pumps", role="readings", files="*.csv", time=TimeFormat(column="t"), machine=MachineFrom(column="m"),
-        machine_type="pump", sensors=sensors, period_s=3600,
-    )  # fmt: skip
-    write_source(
-        home.sources / f"{PLANT}.toml",
-        SourceDescription(plant=PLANT, root=str(raw), streams=(stream,), checks=checks),
-    )
-
-
-def deliver(raw: Path, name: str, *, first_day: int, days: int, fahrenheit: bool = False) -> None:
-    """Hourly readings of six pumps around 40 degC."""
-    rng = np.random.default_rng(first_day)
-    lines = ["m,t,temp_degC,load"]
-    for hour in range(first_day * 24, (first_day + days) * 24):
-        for machine in range(6):
-            value = 40 + machine + rng.normal(0, 1.5)
-            value = value * 1.8 + 32 if fahrenheit else value
-            lines.append(f"P{machine},{(T0 + timedelta(hours=hour)).isoformat()},{value:.2f},{rng.normal(50, 5):.1f}")
-    (raw / name).write_text("\n".join(lines) + "\n")
 
 
 def ingest(home: Home, **options: str) -> IngestReport:
@@ -141,3 +115,43 @@ def test_a_check_that_is_off_holds_nothing(tmp_path: Path, raw: Path) -> None:
     home = home_of(tmp_path, raw, unit_jump="off")
     deliver(raw, "b.csv", first_day=14, days=10, fahrenheit=True)
     assert ingest(home).exit_code == 0
+
+
+def test_cells_for_quarantine_are_found_again_where_a_run_died_behind_the_readings(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = home_of(tmp_path, raw, unit_jump="quarantine")
+    deliver(raw, "b.csv", first_day=14, days=10, fahrenheit=True)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.ingest.tables.commit_events", die)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(home)
+    report = ingest(home)
+    late = read_readings(home, PLANT, since_us=round((T0 + timedelta(days=14)).timestamp() * 1e6))
+    assert report.cells_quarantined == late["temp"].null_count == 10 * 24 * 6
+    assert read_quarantine(home, PLANT).num_rows == 10 * 24 * 6
+
+
+def test_a_plant_that_is_described_wrongly_does_not_stop_the_others(tmp_path: Path, raw: Path) -> None:
+    home = home_of(tmp_path, raw)
+    text = (home.sources / f"{PLANT}.toml").read_text()
+    other = text.replace(f'plant = "{PLANT}"', 'plant = "other"').replace("*.csv", "*.x")
+    (home.sources / "other.toml").write_text(other)
+    deliver(raw, "b.csv", first_day=14, days=1)
+    report = run(home, progress=Silent(), spread=map)
+    assert (report.exit_code, report.rows_ingested) == (2, 24 * 6)
+    refused = {plant.name: plant.refused for plant in report.plants}
+    assert refused[PLANT] is None
+    assert "No file to ingest" in (refused["other"] or "")
+
+
+def test_a_plan_that_names_another_plant_is_refused(tmp_path: Path, raw: Path) -> None:
+    home = home_of(tmp_path, raw)
+    (path,) = [path for path in (home.plans / PLANT).glob("0*.json") if "quality" not in path.name]
+    path.write_text(path.read_text().replace(f'"plant": "{PLANT}"', '"plant": "other"', 1))
+    with pytest.raises(MillwrightError, match="another plant's or batch's name in it"):
+        ingest(home)

@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,19 +23,21 @@ from jobs.ingest import IngestReport, run
 from jobs.ingesting import fingerprint, parse, parts, rewrite
 from jobs.ingesting.fingerprint import fingerprints
 from jobs.ingesting.parts import Origin, Part, PartWriter
+from jobs.sources import reading, text
 from models.source import CsvFormat, MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
 
 T0 = datetime(2025, 1, 30, tzinfo=UTC)
 SENSORS = {name: SensorColumn(sensor=name.lower()) for name in "AB"}
 
 
-def describe(home: Home, root: Path) -> None:
+def describe(home: Home, root: Path, zone: str = "UTC") -> None:
     wide = Stream(
-        name="wide", role="readings", files="*.csv", time=TimeFormat(column="t"), machine=MachineFrom(column="m"),
-        machine_type="pump", sensors=SENSORS, csv=CsvFormat(delimiter=";"),
+        name="wide", role="readings", files="*.csv", time=TimeFormat(column="t", zone=zone),
+        machine=MachineFrom(column="m"), machine_type="pump", sensors=SENSORS, csv=CsvFormat(delimiter=";"),
     )  # fmt: skip
     long = Stream(
-        name="long", role="readings", files="*.jsonl", format="jsonl", layout="long", time=TimeFormat(column="t"),
+        name="long", role="readings", files="*.jsonl", format="jsonl", layout="long",
+        time=TimeFormat(column="t", zone=zone),
         machine=MachineFrom(kind="tag"), machine_type="fan", tag_column="tag", value_column="v", sensors=SENSORS,
     )  # fmt: skip
     log = Stream(
@@ -166,3 +169,37 @@ def test_rows_of_one_identity_keep_their_order_in_a_part(tmp_path: Path) -> None
     (part,) = writer.finish()
     assert isinstance(part, Part)
     assert part.slice(None, None).read()["a"].to_pylist() == [1.0, 3.0, 2.0]
+
+
+def deliver_autumn(root: Path, layout: str, *, newest_first: bool) -> dict[tuple[str, datetime], float]:
+    """Readings every ten minutes over both changes of Berlin's clocks, in local time; what history must hold."""
+    rng, start, zone = random.Random(5), datetime(2025, 10, 25, 20, tzinfo=UTC), ZoneInfo("Europe/Berlin")
+    moments = [start + timedelta(minutes=10 * n) for n in range(60)]
+    rows = [(f"M{m}", at, rng.random()) for at in moments for m in range(4) if m or at.minute == 0]
+    rows = sorted(rows, key=lambda row: row[0]) if layout == "by machine" else rows
+    rows = rows[::-1] if newest_first else rows
+    if layout == "long":
+        lines = [f'{{"tag": "{m}.A", "t": "{at.astimezone(zone):%Y-%m-%d %H:%M}", "v": {v}}}' for m, at, v in rows]
+    else:
+        lines = ["m;t;A;B", *(f"{m};{at.astimezone(zone):%Y-%m-%d %H:%M};{v};1" for m, at, v in rows)]
+    root.mkdir(parents=True)
+    (root / ("a.jsonl" if layout == "long" else "a.csv")).write_text("\n".join(lines) + "\n")
+    return {(m, at): v for m, at, v in rows}
+
+
+@pytest.mark.parametrize("span_bytes", [300, 700, 2500, 10**6])
+@pytest.mark.parametrize("layout", ["by time", "by machine", "long"])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_wherever_a_file_is_cut_a_doubled_hour_keeps_both_its_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, span_bytes: int, layout: str, newest_first: bool
+) -> None:
+    monkeypatch.setattr(fingerprint, "SPAN_BYTES", span_bytes)
+    monkeypatch.setattr(reading, "LOOK_BACK_BYTES", 200)
+    monkeypatch.setitem(text.blocks.__kwdefaults__, "size", 400)
+    home = open_home(tmp_path / "home", create=True, environment={})
+    describe(home, tmp_path / "raw", zone="Europe/Berlin")
+    expected = deliver_autumn(tmp_path / "raw", layout, newest_first=newest_first)
+    report = ingest(home)
+    assert (report.rows_ingested, report.rows_superseded, report.rows_quarantined) == (len(expected), 0, 0)
+    held = read_readings(home, "plant").to_pylist()
+    assert {(r["machine"], r["time"]): r["a"] for r in held} == pytest.approx(expected, rel=1e-6)

@@ -17,7 +17,7 @@ from jobs.ingesting import gate, plan
 from jobs.ingesting.measures import measure
 from jobs.reporting.quality_page import PlantData, render
 from models.checks import Finding
-from models.errors import NotFoundError
+from models.errors import InputError, NotFoundError
 from models.source import SensorColumn, SourceDescription, Stream, TimeFormat
 
 HOUR = 3_600_000_000
@@ -151,3 +151,8 @@ def test_the_page_asks_for_nothing_else_and_compares_the_last_two_batches():
     assert "prefers-color-scheme: dark" in page
     assert "up by" in page  # the median went from 40 to 50
     assert "last batch: 50" in page
+
+
+def test_a_page_that_cannot_be_written_is_told(home, tmp_path):
+    with pytest.raises(InputError, match=r"Cannot write the page: .* found Is a directory .* Give another --html"):
+        quality.run(home, progress=Silent(), html=tmp_path)

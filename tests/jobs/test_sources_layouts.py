@@ -97,3 +97,10 @@ def test_a_log_of_several_kinds_is_several_streams(tmp_path: Path) -> None:
     found, wrong, num_rows = events(tmp_path / "a.csv", where={"kind": ("F", "f")})
     assert [event["external_id"] for event in found] == ["1"]
     assert (wrong, num_rows) == ([(4, "bad_time")], 2)
+
+
+def test_a_machine_s_number_is_one_however_a_file_spells_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,m,a\n2025-01-01,1.0,5\n2025-01-02,10,6\n2025-01-03,1.10,7\n2025-01-04,-2.00,8\n")
+    described = stream(machine={"column": "m", "prefix": "P"}, sensors={"a": {"sensor": "a"}})
+    rows, _, _ = read(tmp_path / "a.csv", described)
+    assert [row["machine"] for row in rows] == ["P1", "P10", "P1.10", "P-2"]

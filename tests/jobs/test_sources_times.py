@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.sources.times import check_zone, to_us
+from jobs.sources.passes import Passes
+from jobs.sources.times import Order, check_zone, to_us
 from models.errors import InputError
 from models.source import TimeFormat
 
@@ -20,7 +21,8 @@ GERMAN = "%d.%m.%Y %H:%M:%S"
 def read(values: object, series: list[int] | None = None, **options: object) -> list[str | None]:
     form = TimeFormat(column="t", **options)  # type: ignore[arg-type]
     array = values if isinstance(values, pa.Array) else pa.array(values)
-    found = to_us(pa.chunked_array([array]), form, series=None if series is None else np.array(series)).to_pylist()
+    order = None if series is None else Order(lambda: np.array(series), Passes())
+    found = to_us(pa.chunked_array([array]), form, order=order).to_pylist()
     return [None if us is None else datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S") for us in found]
 
 
@@ -76,6 +78,26 @@ def test_the_doubled_hour_of_autumn_is_told_apart_by_the_order_of_a_series() -> 
     assert read(local, format=GERMAN, zone="Europe/Berlin") == utc
     two = [text for text in local for _ in range(2)]
     assert read(two, [0, 1] * 4, format=GERMAN, zone="Europe/Berlin") == [text for text in utc for _ in range(2)]
+
+
+def test_a_file_with_the_newest_row_first_shows_winter_time_first() -> None:
+    local = [f"2025-10-26 {hour}:{minute}" for hour in ("01", "02", "02", "03") for minute in ("00", "30")]
+    utc = [f"2025-10-{day}:{minute}:00" for day in ("25 23", "26 00", "26 01", "26 02") for minute in ("00", "30")]
+    assert read(local, zone="Europe/Berlin") == utc
+    assert read(local[::-1], zone="Europe/Berlin") == utc[::-1]
+
+
+def test_a_row_that_is_written_twice_does_not_end_summer_time() -> None:
+    local = [f"2025-10-26 {time}" for time in ("01:40", "02:00", "02:00", "02:20", "02:40", "02:00", "02:00", "02:20")]
+    times = ["25 23:40", "26 00:00", "26 00:00", "26 00:20", "26 00:40", "26 01:00", "26 01:00", "26 01:20"]
+    assert read(local, zone="Europe/Berlin") == [f"2025-10-{time}:00" for time in times]
+
+
+def test_half_an_hour_is_shown_twice_on_lord_howe() -> None:
+    local = [f"2025-04-06 {time}" for time in ("01:15", "01:45", "01:45", "02:15")]
+    assert read(local, zone="Australia/Lord_Howe") == [
+        f"2025-04-05 {time}:00" for time in ("14:15", "14:45", "15:15", "15:45")
+    ]
 
 
 def test_the_hour_that_spring_skips_is_no_time() -> None:
