@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from jobs.ingesting.folds import HOUR_US, folds
 from jobs.ingesting.reductions import constant_runs, largest, levels, search, top
-from models.checks import DAY_US, Mask
+from models.checks import DAY_US
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -110,24 +110,6 @@ def measure(  # noqa: PLR0917 (the rows are five, in the order of a table's colu
         _spring(tile),
     ]
     return pa.concat_tables([part for part in parts if part.num_rows] or [MEASURES.empty_table()])
-
-
-def masked(
-    machines: Sequence[str], codes: Ints, time: Ints, fresh: Bools, masks: Sequence[Mask]
-) -> dict[str, list[tuple[Ints, str]]]:
-    """Sensor -> rows of the batch whose cell is to be emptied, and why; bounds of a mask are inclusive."""
-    place = {name: code for code, name in enumerate(machines)}
-    found: dict[str, list[tuple[Ints, str]]] = {}
-    for mask in masks:
-        if mask.machine not in place:
-            continue
-        start, stop = np.searchsorted(codes, [place[mask.machine], place[mask.machine] + 1])
-        low = start + np.searchsorted(time[start:stop], mask.from_us)
-        high = start + np.searchsorted(time[start:stop], mask.until_us, side="right")
-        rows = low + np.flatnonzero(fresh[low:high])
-        if len(rows):
-            found.setdefault(mask.sensor, []).append((rows, mask.reason))
-    return found
 
 
 def _present(codes: Ints, num: int) -> tuple[Ints, Ints]:

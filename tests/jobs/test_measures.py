@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.ingesting.measures import MEASURES, masked, measure
+from jobs.ingesting.measures import MEASURES, measure
 from jobs.ingesting.reductions import constant_runs
-from models.checks import Mask
 
 HOUR = 3_600_000_000
 JUNE = int(np.datetime64("2025-06-01", "us").astype(np.int64))
@@ -115,15 +114,6 @@ def test_readings_that_skip_the_hour_of_spring_are_counted_by_zone():
     assert counts["Europe/Berlin", march + 2 * HOUR] == (1, 1)
     assert counts["Europe/London", march + 1 * HOUR] == (0, 0)  # 02:00 is missing after it
     assert counts["America/New_York", march - 21 * 24 * HOUR + 2 * HOUR] == (0, 0)
-
-
-def test_masks_are_inclusive_and_touch_only_the_batch():
-    codes, time = np.array([0, 0, 0, 1]), JUNE + HOUR * np.array([0, 1, 2, 1])
-    mask = Mask("A", "t", JUNE + HOUR, JUNE + 2 * HOUR, "stuck")
-    found = masked(["A", "B"], codes, time, np.array([True, True, False, True]), [mask, Mask("Z", "t", 0, 1, "stuck")])
-    assert {sensor: [(list(r), why) for r, why in entries] for sensor, entries in found.items()} == {
-        "t": [([1], "stuck")]
-    }
 
 
 def brute_runs(values, starts):
