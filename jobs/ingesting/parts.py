@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel
 
+from jobs.ingesting.bounds import Bounds
+
 FLUSH_CELLS = 3_000_000  # held before they are written; machine, time and what sorting takes count as cells
 ROW_CELLS = 6
 BATCH_ROWS = 65_536  # read at a time
@@ -50,8 +52,9 @@ class Part(BaseModel):
 
     def slice(self, low: str | None, high: str | None) -> Slice:
         """The rows of machines in ``[low, high)``; None is no bound."""
+        cut = Bounds(low=low, high=high)
         start = sum(n for name, (n, _, _) in self.machines.items() if low is not None and name < low)
-        rows = sum(n for name, (n, _, _) in self.machines.items() if is_inside(name, low, high))
+        rows = sum(n for name, (n, _, _) in self.machines.items() if cut.holds(name))
         return Slice(path=self.path, start=start, rows=rows, file=self.file, stream=self.stream)
 
 
@@ -75,10 +78,6 @@ class Slice(BaseModel):
                 end = min(BATCH_ROWS, self.start + self.rows - number * BATCH_ROWS)
                 batches.append(_between(opened.get_batch(number).slice(start, end - start), since_us, until_us))
             return pa.Table.from_batches(batches, opened.schema)
-
-
-def is_inside(machine: str, low: str | None, high: str | None) -> bool:
-    return (low is None or machine >= low) and (high is None or machine < high)
 
 
 def slug(machine_type: str) -> str:

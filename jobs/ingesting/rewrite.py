@@ -22,27 +22,14 @@ from pydantic import BaseModel, ConfigDict
 
 from cluster.commit import WrittenFile, write_part
 from cluster.storage import BOOKKEEPING, QUARANTINE, TIME, ReadingFile
+from jobs.ingesting.bounds import Bounds
 from jobs.ingesting.measures import measure
 from jobs.ingesting.merge import Floats, Ints, Merged, merge
-from jobs.ingesting.parts import ROW_CELLS, Part, Slice, is_inside, write_ipc
+from jobs.ingesting.parts import ROW_CELLS, Part, Slice, write_ipc
 from jobs.ingesting.plan import Plan
 from models.checks import Mask
 
 TILE_CELLS = 4_000_000  # what a task holds, with those that machine, time and sorting take; also a file's rows
-
-
-class Bounds(BaseModel):
-    """Machines in ``[low, high)`` and times in ``[since_us, until_us)``; None is no bound."""
-
-    low: str | None = None
-    high: str | None = None
-    since_us: int | None = None
-    until_us: int | None = None
-
-    model_config = ConfigDict(frozen=True)
-
-    def holds(self, machine: str) -> bool:
-        return is_inside(machine, self.low, self.high)
 
 
 class Tile(BaseModel):
@@ -97,7 +84,7 @@ def tiles(
         cuts = _cuts(own, sum(f.num_rows for f in files), file_rows)
         for cut in cuts:
             slices = [rows for part in own if (rows := part.slice(cut.low, cut.high)).rows]
-            met = [f.path for f in files if _meets(f, cut)]
+            met = [f.path for f in files if cut.meets(f)]
             if slices or met:
                 found.append(
                     Tile(
@@ -188,16 +175,7 @@ def _mask(rows: _Rows, origin: Ints, tile: Tile, done: Rewritten) -> None:
 
 def _history(path: str, cut: Bounds) -> pa.Table:
     """Rows of a file of the table that lie within the bounds; row groups without any are not read."""
-    keep = ds.scalar(True)
-    if cut.low is not None:
-        keep &= ds.field("machine") >= cut.low
-    if cut.high is not None:
-        keep &= ds.field("machine") < cut.high
-    if cut.since_us is not None:
-        keep &= ds.field("time") >= pa.scalar(cut.since_us, TIME)
-    if cut.until_us is not None:
-        keep &= ds.field("time") < pa.scalar(cut.until_us, TIME)
-    found = ds.dataset(path, format="parquet").to_table(filter=keep, use_threads=False)
+    found = ds.dataset(path, format="parquet").to_table(filter=cut.condition(), use_threads=False)
     return found.set_column(1, "time", found["time"].cast(pa.int64()))
 
 
@@ -268,9 +246,3 @@ def _in_time(cut: Bounds, first_us: int, last_us: int, *, number: int) -> list[B
     between = [first_us + (last_us - first_us) * k // number for k in range(1, number)]
     ends = zip([None, *between], [*between, None], strict=True)
     return [cut.model_copy(update={"since_us": since, "until_us": until}) for since, until in ends]
-
-
-def _meets(file: ReadingFile, cut: Bounds) -> bool:
-    machine = (cut.low is None or file.last_machine >= cut.low) and (cut.high is None or file.first_machine < cut.high)
-    after = cut.since_us is None or file.last_us >= cut.since_us
-    return machine and after and (cut.until_us is None or file.first_us < cut.until_us)

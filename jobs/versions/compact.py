@@ -24,9 +24,10 @@ from cluster.report import Progress
 from cluster.storage import ReadingFile, files_of, written_files
 from cluster.turns import only_one
 from cluster.visibility import show_versions, states, visible_versions
+from jobs.ingesting.bounds import Bounds
 from jobs.ingesting.plan import plans
 from jobs.ingesting.tables import SERIAL
-from jobs.versions.slices import Slice, by_month, is_sorted, meeting, overlap, read_slice, slices
+from jobs.versions.slices import by_month, is_sorted, meeting, overlap, read_slice, slices
 from models.errors import MillwrightError
 
 MOST_ROWS = 1_000_000  # a file; a slice of 20 sensors is then 100 MB in memory, twice while it is sorted
@@ -59,7 +60,7 @@ class Piece(BaseModel):
     folder: str
     month: str
     files: list[str]
-    cut: Slice
+    cut: Bounds
 
 
 def in_this_process(function: Callable[[Row], Row], items: list[Row]) -> Iterable[Row]:
@@ -149,7 +150,7 @@ def _commit(
         return False
 
 
-def _wanted(files: list[ReadingFile], most_rows: int) -> list[Slice]:
+def _wanted(files: list[ReadingFile], most_rows: int) -> list[Bounds]:
     """The slices to write, or none where the month is in good shape."""
     if not files:
         return []

@@ -30,7 +30,8 @@ from cluster.storage import (
     visible_versions,
     written_files,
 )
-from jobs.versions.slices import Slice, by_month, meeting, read_slice, slices
+from jobs.ingesting.bounds import Bounds
+from jobs.versions.slices import by_month, meeting, read_slice, slices
 from models.errors import NotFoundError
 
 MOST_ROWS = 1_000_000  # of both versions together in memory
@@ -115,7 +116,7 @@ def _files(home: Home, plant: str, name: str, as_of: AsOf) -> list[ReadingFile]:
     return files_of(table, name.removeprefix("readings/"), home.table(plant, name)) if table is not None else []
 
 
-def _side(files: Sequence[ReadingFile], cut: Slice) -> pa.Table:
+def _side(files: Sequence[ReadingFile], cut: Bounds) -> pa.Table:
     paths = meeting(files, cut)
     empty = pa.table({"machine": pa.array([], pa.string()), "time": pa.array([], TIME)})
     found = read_slice(paths, cut) if paths else empty

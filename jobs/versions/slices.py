@@ -16,20 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
-from cluster.storage import BOOKKEEPING, TIME, ReadingFile
-
-
-class Slice(BaseModel):
-    """Machines in ``[low, high)`` and times in ``[since_us, until_us)``; None is open."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    low: str | None = None
-    high: str | None = None
-    since_us: int | None = None
-    until_us: int | None = None
+from cluster.storage import BOOKKEEPING, ReadingFile
+from jobs.ingesting.bounds import Bounds
 
 
 def month_of(file: ReadingFile) -> str:
@@ -45,15 +34,15 @@ def by_month(files: Iterable[ReadingFile]) -> dict[str, list[ReadingFile]]:
     return dict(sorted(found.items()))
 
 
-def slices(files: Sequence[ReadingFile], *, most_rows: int) -> list[Slice]:
+def slices(files: Sequence[ReadingFile], *, most_rows: int) -> list[Bounds]:
     """Slices in the order of machine and time. Reads the files' machine column only."""
     counts = _rows_by_machine(files)
-    found: list[Slice] = []
+    found: list[Bounds] = []
     low: str | None = None
     held = 0
     for machine, rows in sorted(counts.items()):
         if held and held + rows > most_rows:
-            found.append(Slice(low=low, high=machine))
+            found.append(Bounds(low=low, high=machine))
             low, held = machine, 0
         if rows > most_rows:
             after = _successor(machine)
@@ -62,41 +51,25 @@ def slices(files: Sequence[ReadingFile], *, most_rows: int) -> list[Slice]:
         else:
             held += rows
     if held or not found:
-        found.append(Slice(low=low))
+        found.append(Bounds(low=low))
     return [*found[:-1], found[-1].model_copy(update={"high": None})]
 
 
-def read_slice(files: Sequence[str], cut: Slice) -> pa.Table:
+def read_slice(files: Sequence[str], cut: Bounds) -> pa.Table:
     """The slice's rows sorted by machine and time, every column of the files, bookkeeping last."""
     schema = pa.unify_schemas([pq.read_schema(path).remove_metadata() for path in files])
     sensors = sorted(name for name in schema.names if name not in BOOKKEEPING)
     order = ["machine", "time", *sensors, "ingested_at", "source_id"]
     wanted = pa.schema([schema.field(name) for name in order if name in schema.names])
-    condition = ds.scalar(True)
-    if cut.low is not None:
-        condition &= ds.field("machine") >= cut.low
-    if cut.high is not None:
-        condition &= ds.field("machine") < cut.high
-    if cut.since_us is not None:
-        condition &= ds.field("time") >= pa.scalar(cut.since_us, TIME)
-    if cut.until_us is not None:
-        condition &= ds.field("time") < pa.scalar(cut.until_us, TIME)
     found = ds.dataset(list(files), schema=wanted, format="parquet").to_table(
-        filter=condition, batch_readahead=2, fragment_readahead=1
+        filter=cut.condition(), batch_readahead=2, fragment_readahead=1
     )
     return found.take(pc.sort_indices(found, sort_keys=[("machine", "ascending"), ("time", "ascending")]))
 
 
-def meeting(files: Iterable[ReadingFile], cut: Slice) -> list[str]:
-    """Paths of the files that may hold rows of the slice."""
-    return [
-        file.path
-        for file in files
-        if (cut.low is None or file.last_machine >= cut.low)
-        and (cut.high is None or file.first_machine < cut.high)
-        and (cut.since_us is None or file.last_us >= cut.since_us)
-        and (cut.until_us is None or file.first_us < cut.until_us)
-    ]
+def meeting(files: Iterable[ReadingFile], cut: Bounds) -> list[str]:
+    """Paths of the files that may hold rows within the bounds."""
+    return [file.path for file in files if cut.meets(file)]
 
 
 def is_sorted(path: str) -> bool:
@@ -143,13 +116,13 @@ def _rows_by_machine(files: Sequence[ReadingFile]) -> Counter[str]:
 
 def _spans(
     files: Sequence[ReadingFile], machine: str, rows: int, *, low: str | None, high: str, most_rows: int
-) -> list[Slice]:
+) -> list[Bounds]:
     """One machine with more rows than a slice may have, cut into equal spans of time."""
     own = [file for file in files if file.first_machine <= machine <= file.last_machine]
     first, last = min(file.first_us for file in own), max(file.last_us for file in own)
     bounds = np.linspace(first, last + 1, math.ceil(rows / most_rows) + 1).astype(np.int64).tolist()
     spans = [None, *bounds[1:-1], None]
-    return [Slice(low=low, high=high, since_us=since, until_us=until) for since, until in pairwise(spans)]
+    return [Bounds(low=low, high=high, since_us=since, until_us=until) for since, until in pairwise(spans)]
 
 
 def _successor(text: str) -> str:

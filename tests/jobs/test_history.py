@@ -39,13 +39,14 @@ from cluster.storage import (
 from cluster.turns import only_one
 from cluster.visibility import states
 from jobs import ingest
+from jobs.ingesting.bounds import Bounds
 from jobs.versions import compact as compaction
 from jobs.versions.compact import compact
 from jobs.versions.difference import TableDifference, difference
 from jobs.versions.listing import batch_detail, entries
 from jobs.versions.origin import origin
 from jobs.versions.retain import retain
-from jobs.versions.slices import Slice, is_sorted, overlap, read_slice, slices
+from jobs.versions.slices import is_sorted, overlap, read_slice, slices
 from models.errors import InputError, MillwrightError, NotFoundError
 from models.source import MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
 
@@ -563,7 +564,7 @@ def test_slices_bound_their_rows_and_leave_nothing_out(home: Home, raw: Path) ->
         assert keys == sorted(set(keys))
         if most >= 16:
             assert max(part.num_rows for part in parts) <= most
-    assert slices(files, most_rows=1000) == [Slice()]
+    assert slices(files, most_rows=1000) == [Bounds()]
 
 
 def test_a_file_out_of_order_is_seen(tmp_path: Path) -> None:
