@@ -33,7 +33,7 @@ from cluster.durability import HOOKS, drop_torn, mend, plainly, settle
 from cluster.files import flush
 from models.errors import MillwrightError
 
-STATISTICS = ("machine", "time", "started_at", "valid_from")  # columns whose minimum and maximum are kept
+STATISTICS = ("machine", "time", "started_at", "valid_from", "as_of")  # columns whose minimum and maximum are kept
 ROW_GROUP = 131_072
 RETRIES = 10
 

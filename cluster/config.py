@@ -64,6 +64,12 @@ class SplitSettings(Frozen):
         return self
 
 
+class HistorySettings(Frozen):
+    """Gridded series that training maps from ``HOME/cache``: what was used least goes first beyond ``cache_gb``."""
+
+    cache_gb: float = Field(50.0, gt=0)
+
+
 class TimeSettings(Frozen):
     """Answers to ``connect``'s doubts about time."""
 
@@ -109,6 +115,7 @@ class Settings(Frozen):
     ray: RaySettings = RaySettings()
     tune: TuneSettings = TuneSettings()
     split: SplitSettings = SplitSettings()
+    history: HistorySettings = HistorySettings()
     time: TimeSettings = TimeSettings()
     registry: RegistrySettings = RegistrySettings()
     lineage: LineageSettings = LineageSettings()

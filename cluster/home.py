@@ -36,6 +36,7 @@ class PlantPaths:
     champion: Path
     studies: Path
     state: Path
+    cache: Path
 
     def make(self) -> None:
         """The folders that are not there yet, for their owner alone; what lies in them is as closed as they are."""
@@ -103,6 +104,7 @@ class Home:
             champion=self.registry / "champions" / f"{name}.json",
             studies=self.path / "studies" / name,
             state=self.state / "plants" / f"{name}.sqlite",
+            cache=self.path / "cache" / name,
         )
 
     def only(self, *plants: str) -> Home:

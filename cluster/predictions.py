@@ -7,13 +7,17 @@ same question again adds no row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 import pyarrow as pa
 
 from cluster.home import Home
+from cluster.manifest import Unit
+from cluster.storage import to_us
 
 TABLE = "predictions"
 _TIME = pa.timestamp("us", "UTC")
@@ -49,6 +53,68 @@ def append_predictions(home: Home, plant: str, rows: pa.Table, *, app_id: str, v
     from cluster.commit import append_once  # Delta is loaded by the first write, not by the first request
 
     return append_once(home.table(plant, TABLE), rows, app_id=app_id, version=version)
+
+
+@dataclass(frozen=True)
+class Existing:
+    """Files of the journal that may hold answers with ``as_of`` between two times (us, inclusive)."""
+
+    files: tuple[str, ...] = ()
+    first_us: int = 0
+    last_us: int = 0
+
+
+class JournalFiles:
+    """The journal as it stands: which of its files may hold a unit's answers, by their statistics."""
+
+    def __init__(self, home: Home, plant: str) -> None:
+        from cluster.commit import open_table
+
+        self._folder, self._rows = home.table(plant, TABLE), list[dict[str, Any]]()
+        table = open_table(self._folder)
+        if table is not None:
+            self._rows = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+
+    def meeting(self, unit: Unit, first_us: int, last_us: int) -> Existing:
+        """The files for a unit's machines; one without statistics may hold any."""
+
+        def may(row: Mapping[str, Any]) -> bool:
+            low, high = row.get("min.machine"), row.get("max.machine")
+            since, until = row.get("min.as_of"), row.get("max.as_of")
+            return (
+                (unit.low is None or high is None or high >= unit.low)
+                and (unit.high is None or low is None or low < unit.high)
+                and (until is None or to_us(until) >= first_us)
+                and (since is None or to_us(since) <= last_us)
+            )
+
+        found = tuple(str(self._folder / unquote(row["path"])) for row in self._rows if may(row))
+        return Existing(found, first_us, last_us)
+
+
+def ids_in(journal: Existing, unit: Unit, model_version: str) -> pa.ChunkedArray | None:
+    """Ids of a model's answers for the unit's machines and times; None where there can be none."""
+    return _column("prediction_id", journal, unit, model_version) if journal.files else None
+
+
+def machines_in(journal: Existing, unit: Unit, model_version: str) -> set[str]:
+    """The unit's machines that a model has answered for."""
+    found = _column("machine", journal, unit, model_version) if journal.files else None
+    return set() if found is None else set(found.unique().to_pylist())
+
+
+def _column(name: str, journal: Existing, unit: Unit, model_version: str) -> pa.ChunkedArray:
+    import pyarrow.dataset as ds
+
+    keep = ds.field("model_version") == model_version
+    keep &= ds.field("as_of") >= pa.scalar(journal.first_us, _TIME)
+    keep &= ds.field("as_of") <= pa.scalar(journal.last_us, _TIME)
+    if unit.low is not None:
+        keep &= ds.field("machine") >= unit.low
+    if unit.high is not None:
+        keep &= ds.field("machine") < unit.high
+    found = ds.dataset(list(journal.files), schema=SCHEMA, format="parquet")
+    return found.to_table(columns=[name], filter=keep, use_threads=False)[name]
 
 
 def known_ids(home: Home, plant: str) -> set[str]:

@@ -11,10 +11,13 @@ from cluster.report import Progress
 
 
 @contextmanager
-def only_one(home: Home, plant: str, progress: Progress) -> Iterator[None]:
-    """Ingest, compaction and retention of one plant take turns. The lock ends with its process, however that ends."""
+def only_one(home: Home, plant: str, progress: Progress, *, work: str = "lock") -> Iterator[None]:
+    """Ingest, compaction and retention of one plant take turns, and so does other ``work`` of one kind.
+
+    The lock ends with its process, however that ends.
+    """
     home.of(plant).make()
-    path = home.of(plant).plans / "lock"
+    path = home.of(plant).plans / work
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from collections.abc import Sequence as Ordered
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,23 +22,26 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.report import Progress, code_version
 from jobs.dataset import PlantData, load_plant, named_plants
+from jobs.ingest import over_ray
 from jobs.trial import begin, configured
 from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual, save_bundle
 from models.calibration import Calibration, fit_calibration
-from models.config import ModelConfig
+from models.config import Clock, ModelConfig
 from models.episodes import AlarmRule, Ticks, alarm_threshold
 from models.errors import InputError
 from models.features import Sequence
-from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard
-from models.split import Part, Split
+from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard_over
+from models.scaling import MAX_ROWS
+from models.split import Split, draw
 from models.windows import Channel, Float, windows_ending
 
 CANDIDATES = "candidates.json"
+MOST_TICKS = 1_000_000  # of later time that a candidate is judged on: 0.4 GB with their hazards
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a trial, a baseline and a bundle need to know of a plant; plain, so that workers share it."""
+    """What a trial, a baseline and a bundle need to know of a plant; small, since its sequences stay on disk."""
 
     plant: str
     channels: tuple[Channel, ...]
@@ -45,8 +49,8 @@ class Study:
     machine_types: tuple[str, ...]
     data_version: str
     doubts: dict[str, str]
-    train: list[Sequence]
-    validate: list[Sequence]
+    train: Ordered[Sequence]
+    validate: Ordered[Sequence]
     num_failures: int  # distinct failures in the training part
 
 
@@ -71,12 +75,10 @@ class _Judged:
 def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
     """The training and validation parts of a plant under its own clock."""
     config = config.model_copy(update={"clock": data.clock})
-    parts: dict[Part, list[Sequence]] = {
-        part: data.sequences(part, split, config.window.length) for part in ("train", "validate")
-    }
+    train, validate = (data.sequences(part, split, spread=over_ray) for part in ("train", "validate"))
     return Study(
         data.plant, data.channels, config, tuple(sorted(set(data.machine_types.values()))), data.version, data.doubts,
-        parts["train"], parts["validate"], sum(count_failures(s) for s in parts["train"]),
+        train, validate, count_failures(train, config.clock),
     )  # fmt: skip
 
 
@@ -120,11 +122,18 @@ def _require_learnable(study: Study, data: PlantData) -> None:
         )  # fmt: skip
 
 
-def count_failures(sequence: Sequence) -> int:
-    """Distinct failures behind a sequence's labels: each run of event steps leads to one."""
-    steps = sequence.event & sequence.usable
-    remaining = sequence.time[steps]
-    return int(len(remaining) > 0) + int((np.diff(remaining) > 0).sum())
+def count_failures(sequences: Ordered[Sequence], clock: Clock) -> int:
+    """Distinct failures behind the labels: steps of a machine that lead to one moment lead to one failure."""
+    life, found = clock.life_per_step, 0
+    last: dict[str, float] = {}
+    for s in sequences:
+        steps = np.flatnonzero(s.event & s.usable)
+        if len(steps):
+            ends = (s.first_tick + steps) * life + s.time[steps].astype(np.float64)
+            found += int(abs(ends[0] - last.get(s.machine, -np.inf)) > life / 2)
+            found += int((np.abs(np.diff(ends)) > life / 2).sum())
+            last[s.machine] = float(ends[-1])
+    return found
 
 
 def network_candidate(study: Study, bundles: Path, choices: dict[str, Any], state: bytes) -> Candidate:
@@ -170,20 +179,38 @@ def write_candidates(bundles: Path, candidates: list[Candidate]) -> None:
 
 
 def later_ticks(study: Study) -> tuple[Ticks, int]:
-    """Every usable tick of the validation part with its label, and the distinct failures behind them."""
+    """Every usable tick that judges with its label, and the distinct failures behind them."""
     life, columns = study.config.clock.life_per_step, []
-    for number, s in enumerate(study.validate):
+    sequences = judging(study)
+    numbers = {machine: number for number, machine in enumerate(dict.fromkeys(s.machine for s in sequences))}
+    for s in sequences:
         rows = np.flatnonzero(s.usable)
-        columns.append((np.full(len(rows), number), rows * life, s.time[rows], s.event[rows]))
+        now = np.asarray((s.first_tick + rows) * life, np.float64)
+        columns.append((np.full(len(rows), numbers[s.machine]), now, s.time[rows], s.event[rows]))
     machine, now, time_, event = (np.concatenate(x) for x in zip(*columns, strict=True))
-    ticks = Ticks(machine, now, time_.astype(np.float64), event, len(study.validate), life)
-    return ticks, sum(count_failures(s) for s in study.validate)
+    ticks = Ticks(machine, now, time_.astype(np.float64), event, len(numbers), life)
+    return ticks, count_failures(sequences, study.config.clock)
+
+
+def judging(study: Study, *, most: int = MOST_TICKS) -> list[Sequence]:
+    """The validation sequences that candidates are judged on: all, or whole machines of them where they are too many.
+
+    Alarms are counted tick by tick, so ticks are never thinned; machines are drawn evenly over their failures.
+    """
+    found = [s for s in study.validate if s.usable.any()]
+    total = sum(int(s.usable.sum()) for s in found)
+    if total <= most:
+        return found
+    failures = {m: count_failures([s for s in found if s.machine == m], study.config.clock)
+                for m in {s.machine for s in found}}  # fmt: skip
+    kept = draw(failures, most / total, seed=0) or frozenset([max(failures, key=lambda m: (failures[m], m))])
+    return [s for s in found if s.machine in kept]
 
 
 def _judge(study: Study, model: WindowModel) -> _Judged:
     ticks, failures = later_ticks(study)
     hazards = study.config.hazard
-    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in study.validate])
+    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judging(study)])
     calibration = fit_calibration(logits, hazards.edges, ticks.time, ticks.event, num_failures=failures)
     hazard = calibration.hazard(logits)
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
@@ -221,8 +248,7 @@ def _bundle(
     if (folder / "manifest.json").is_file():
         return candidate
     window, ranges = _usual(study)
-    training = [(s.time[s.usable], s.event[s.usable]) for s in study.train]
-    hazard = usual_hazard(config.hazard.edges, *(np.concatenate(x) for x in zip(*training, strict=True)))
+    hazard = usual_hazard_over(config.hazard.edges, ((s.time[s.usable], s.event[s.usable]) for s in study.train))
     spec = BundleSpec(
         plant=study.plant, kind=kind, name=study.plant, version=version, config=config, channels=study.channels,
         machine_types=study.machine_types, scaling=scaling or ScalingNumbers(), calibration=judged.calibration,
@@ -241,7 +267,8 @@ def _bundle(
 
 def _usual(study: Study) -> tuple[tuple[float | None, ...], dict[str, tuple[float, float]]]:
     """Median of each channel over training steps, and the range that all but 0.2 % of them lie in."""
-    rows = np.concatenate([s.values[s.usable][::7] for s in study.train])
+    stride = max(7, sum(int(s.usable.sum()) for s in study.train) // MAX_ROWS)
+    rows = np.concatenate([s.values[np.flatnonzero(s.usable)[::stride]] for s in study.train])
     window: list[float | None] = []
     ranges: dict[str, tuple[float, float]] = {}
     for channel, column in zip(study.channels, rows.T, strict=True):

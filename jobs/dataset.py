@@ -1,15 +1,16 @@
 """History as series, labels and parts: what training, evaluation and notebooks read.
 
-The one idea: machines are the unit of work. Ray Data shards them over workers, each reads its rows
-with pushdown and grids them; windows are cut where they are used and never stored.
+The one idea: a history is series on disk (``jobs.series``), mapped where they are used. A part of it is cut out of
+them machine by machine for whoever judges, and unit by unit, with labels beside the values, for whoever trains;
+windows are cut where they are used and never stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,29 +19,31 @@ from cluster.added import full_source
 from cluster.config import SplitSettings
 from cluster.home import Home
 from cluster.logs import FAR, machine_events, machine_logs
-from cluster.storage import AsOf, data_version, read_events, read_machines, read_readings, reading_files, sensors
+from cluster.storage import AsOf, data_version, read_events, read_machines, reading_files, sensors
+from jobs.series.cache import StoredUnit, series_at
+from jobs.series.gather import StoredSeries, dataset_of, gather, parallelism, plan_units, unit_of
+from jobs.series.sequences import StoredSequence, StoredSequences, store_labels
+from jobs.series.stream import Shape, stream
 from models.config import Clock, ModelConfig
 from models.errors import InputError
+from models.features import Sequence
 from models.labels import Labels, MachineLog, booking_delay_us, label_ticks
 from models.source import SourceDescription
 from models.split import Part, Split, split_by_machine, split_by_time
 from models.units import CANONICAL_UNIT
 from models.windows import Channel, Float, Int, MachineEvents, Series, channels_of, series_of, windows_ending
 
-if TYPE_CHECKING:
-    from models.features import Sequence
-
-MACHINES_A_UNIT = 16
+Spread = Callable[[Callable[[dict[str, Any]], dict[str, Any]], list[dict[str, Any]]], Iterable[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class PlantData:
-    """A plant's gridded history with its logs; ``series`` by machine."""
+    """A plant's gridded history with its logs; ``series`` by machine, mapped from disk where it was loaded."""
 
     plant: str
     clock: Clock
     channels: tuple[Channel, ...]
-    series: dict[str, Series]
+    series: Mapping[str, Series]
     events: dict[str, MachineEvents]
     logs: dict[str, MachineLog]
     machine_types: dict[str, str]
@@ -48,12 +51,19 @@ class PlantData:
     doubts: dict[str, str]
 
     @cached_property
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Each machine's first and last tick with a reading."""
+        if isinstance(self.series, StoredSeries):
+            return self.series.spans
+        return {machine: (s.first_tick + s.lead, s.last_tick) for machine, s in self.series.items()}
+
+    @cached_property
     def first_us(self) -> int:
-        return min((s.first_tick + s.lead) * self.clock.step_us for s in self.series.values())
+        return min(first for first, _ in self.spans.values()) * self.clock.step_us
 
     @cached_property
     def last_us(self) -> int:
-        return max(int(s.ticks[-1]) * self.clock.step_us for s in self.series.values())
+        return max(last for _, last in self.spans.values()) * self.clock.step_us
 
     def failures(self) -> dict[str, int]:
         """Logged failures a machine."""
@@ -73,14 +83,15 @@ class PlantData:
     def split_in_machines(self, settings: SplitSettings, test: frozenset[str]) -> Split:
         return split_by_machine(self.failures(), test, validate_share=settings.unseen_machines, seed=settings.seed)
 
-    def labels(self, machine: str, as_of_us: int, delay_us: int) -> Labels:
+    def labels(self, series: Series, as_of_us: int, delay_us: int) -> Labels:
         """Labels of every tick of a machine's series, as the log stood at ``as_of_us``."""
-        until, log = self.observed_until_us(machine, as_of_us, delay_us), self.logs.get(machine, MachineLog())
-        return label_ticks(self.series[machine].ticks, log, self.clock, as_of_us=as_of_us, observed_until_us=until)
+        until = self.observed_until_us(series.machine, as_of_us, delay_us)
+        log = self.logs.get(series.machine, MachineLog())
+        return label_ticks(series.ticks, log, self.clock, as_of_us=as_of_us, observed_until_us=until)
 
     def observed_until_us(self, machine: str, as_of_us: int, delay_us: int) -> int:
         """Until when a machine's outcome counts as known: its last reading, less the bookings still to come."""
-        last = int(self.series[machine].ticks[-1]) * self.clock.step_us
+        last = self.spans[machine][1] * self.clock.step_us
         return min(last, as_of_us - delay_us if as_of_us < FAR else last - delay_us)
 
     def part(self, part: Part, split: Split) -> Iterator[PartOfMachine]:
@@ -88,32 +99,48 @@ class PlantData:
 
         Train and validate see the log as of the part's end. Test sees all of it: it judges, it does not choose.
         """
+        seen = self.known_to(part, split)
+        found = (self.part_of(series, part, split, seen) for series in self.series.values())
+        return (piece for piece in found if piece is not None)
+
+    def known_to(self, part: Part, split: Split) -> tuple[int, int]:
+        """As of when a part sees the log, and how late bookings had come by then, both in microseconds."""
         as_of = FAR if part == "test" else split.bounds_us[part][1]
-        delay = booking_delay_us(list(self.logs.values()), as_of)
-        for machine, series in self.series.items():
-            owned = split.owns(part, machine, series.ticks * self.clock.step_us)
-            owned[: series.lead] = False
-            seen = ~np.isnan(series.values[:, : len(self.channels) - _num_context(self.channels)]).all(axis=1)
-            if (owned & seen).any():
-                labels = self.labels(machine, as_of, delay)
-                yield PartOfMachine(machine, series, np.flatnonzero(owned & seen), labels, machine in split.unseen)
+        return as_of, booking_delay_us(list(self.logs.values()), as_of)
 
-    def sequences(self, part: Part, split: Split, window: int) -> list[Sequence]:
-        """The part as training sequences, each with ``window - 1`` ticks of context on its left."""
-        from models.features import Sequence
+    def part_of(self, series: Series, part: Part, split: Split, seen: tuple[int, int]) -> PartOfMachine | None:
+        """The ticks of a series, whole or a chunk of it, that belong to a part; None where there are none."""
+        owned = split.owns(part, series.machine, series.ticks * self.clock.step_us)
+        owned[: series.lead] = False
+        if not owned.any():
+            return None
+        owned &= ~np.isnan(series.values[:, : len(self.channels) - _num_context(self.channels)]).all(axis=1)
+        if not owned.any():
+            return None
+        labels = self.labels(series, *seen)
+        return PartOfMachine(series.machine, series, np.flatnonzero(owned), labels, series.machine in split.unseen)
 
-        found = []
-        for piece in self.part(part, split):
-            start, stop = int(piece.rows[0]) - (window - 1), int(piece.rows[-1]) + 1
-            usable = np.zeros(stop - start, bool)
-            usable[piece.rows - start] = piece.labels.usable[piece.rows]
-            found.append(
-                Sequence(
-                    piece.machine, piece.series.values[start:stop], piece.labels.time[start:stop],
-                    piece.labels.event[start:stop], usable,
-                )
-            )  # fmt: skip
-        return found
+    def sequences(self, part: Part, split: Split, *, spread: Spread = map) -> StoredSequences:
+        """The part as training sequences on disk, labelled by ``spread``'s tasks, a unit each."""
+        assert isinstance(self.series, StoredSeries), "only a history on disk is trained on"
+        units, seen = self.series.units, self.known_to(part, split)
+
+        def label(item: dict[str, Any]) -> dict[str, Any]:
+            unit = units[item["unit"]]
+            return {"unit": item["unit"], "places": self._label(unit, part, split, seen)}
+
+        done = list(spread(label, [{"unit": number} for number in range(len(units))]))
+        places = [place for row in sorted(done, key=lambda row: row["unit"]) for place in row["places"]]
+        return StoredSequences(tuple(sorted(places, key=lambda place: (place.machine, place.first_tick))))
+
+    def _label(self, unit: StoredUnit, part: Part, split: Split, seen: tuple[int, int]) -> list[StoredSequence]:
+        found, values = [], unit.values()
+        for chunk in unit.chunks:
+            piece = self.part_of(series_at(values, chunk), part, split, seen)
+            if piece is not None:
+                start, history = piece.sequence()
+                found.append((chunk.row + start, history))
+        return store_labels(unit, found)
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,16 @@ class PartOfMachine:
     rows: Int
     labels: Labels
     unseen: bool
+
+    def sequence(self) -> tuple[int, Sequence]:
+        """The rows as a training sequence, with a window's context on its left, and the row it begins at."""
+        start, stop = int(self.rows[0]) - self.series.lead, int(self.rows[-1]) + 1
+        usable = np.zeros(stop - start, bool)
+        usable[self.rows - start] = self.labels.usable[self.rows]
+        return start, Sequence(
+            self.machine, self.series.values[start:stop], self.labels.time[start:stop], self.labels.event[start:stop],
+            usable, self.series.first_tick + start,
+        )  # fmt: skip
 
     def windows(self, length: int, rows: Int | None = None) -> Float:
         """[N, W, C], one window for each row."""
@@ -153,14 +190,11 @@ def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> 
         )  # fmt: skip
     events, machines = read_events(home, plant), read_machines(home, plant)
     known = machine_events(events, machines)
-    series: dict[str, Series] = {}
-    for batch in series_dataset(home, plant, config=config).iter_batches(batch_format="pyarrow", batch_size=None):
-        for row in batch.to_pylist():
-            values = np.frombuffer(row["values"], np.float32).reshape(row["num_ticks"], -1)
-            series[row["machine"]] = Series(row["machine"], row["first_tick"], row["lead"], values)
+    shape = Shape(tuple(present), source.clock, config.window)
+    series = StoredSeries.of(gather(home, plant, shape, known), known, source.clock)
     logs = {machine: _at_once(log) for machine, log in machine_logs(events).items()}
     return PlantData(
-        plant, source.clock, plant_channels(source, present), dict(sorted(series.items())), known, logs,
+        plant, source.clock, plant_channels(source, present), series, known, logs,
         dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
         data_version(home, plant), dict(source.doubts),
     )  # fmt: skip
@@ -176,29 +210,24 @@ def _at_once(log: MachineLog) -> MachineLog:
 
 
 def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None) -> Any:
-    """A Ray dataset, one row a machine: name, ``first_tick``, ``lead``, ``num_ticks``, ``values`` (float32 bytes)."""
-    import ray.data
+    """A Ray dataset of series: machine, ``first_tick``, ``lead``, ``num_ticks``, ``values`` (float32 bytes).
 
-    config = config or home.settings.model
-    present = sensors(home, plant)
-    known = machine_events(read_events(home, plant), read_machines(home, plant))
-    names = _machines(home, plant)
-    units = [
-        {"machines": names[i : i + MACHINES_A_UNIT]} for i in range(0, len(names), MACHINES_A_UNIT)
-    ]  # fmt: skip
-    clock = home.source(plant).clock
+    A long history of a machine comes as several rows; the first ``lead`` ticks of each are context.
+    """
+    import ray
 
-    def cut(unit: dict[str, Any]) -> list[dict[str, Any]]:
-        table = read_readings(home, plant, machines=list(unit["machines"]), sensors=present)
-        return [
-            {
-                "machine": s.machine, "first_tick": s.first_tick, "lead": s.lead, "num_ticks": len(s.values),
-                "values": s.values.tobytes(),
-            }
-            for s in series_from_table(table, known, clock=clock, config=config)
-        ]  # fmt: skip
+    shape = Shape(tuple(sensors(home, plant)), home.source(plant).clock, (config or home.settings.model).window)
+    shared = ray.put(machine_events(read_events(home, plant), read_machines(home, plant)))
 
-    return ray.data.from_items(units, override_num_blocks=max(1, len(units))).flat_map(cut)
+    def cut(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        row = {name: column[0] for name, column in batch.items()}
+        for s in stream(unit_of(row), shape, ray.get(shared)):
+            yield {
+                "machine": [s.machine], "first_tick": [s.first_tick], "lead": [s.lead], "num_ticks": [len(s.values)],
+                "values": [s.values.tobytes()],
+            }  # fmt: skip
+
+    return dataset_of(plan_units(home, plant, shape, parallel=parallelism())).map_batches(cut, batch_size=1)
 
 
 def readings_dataset(home: Home, plant: str, as_of: AsOf = None) -> Any:
@@ -239,7 +268,3 @@ def named_plants(home: Home, plants: str) -> list[str]:
             do="Run `millwright connect PATH --plant NAME`",
         )  # fmt: skip
     return names
-
-
-def _machines(home: Home, plant: str) -> list[str]:
-    return sorted(set(read_machines(home, plant)["machine"].to_pylist()))

@@ -1,39 +1,51 @@
 """Batch scoring: what the service would have said at each tick of the history, into the journal.
 
-The one idea: workers score machines with the same Predictor and the same windows as the service;
-the journal holds each prediction once, so a repeated or killed run changes nothing that is there.
+The one idea: the manifest's units are scored by Ray Data's workers with the service's own Predictor, and each is
+committed once, under its own name, as soon as it is done. Killed anywhere, the next run skips what is committed;
+the journal holds each prediction once, so a repeated or overlapping run changes nothing that is there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import ray
+from deltalake.exceptions import CommitFailedError
 from rich.text import Text
 
 from cluster import lineage
-from cluster.added import causes_of, changes, full_source
+from cluster.added import causes_of, changes
+from cluster.commit import WrittenFile, commit_once, open_or_create
 from cluster.home import Home
 from cluster.logs import machine_events
-from cluster.predictions import SCHEMA, append_predictions, as_table, known_ids
+from cluster.manifest import Unit, describe
+from cluster.predictions import SCHEMA, TABLE, Existing, JournalFiles
 from cluster.registry import standing_champion
 from cluster.report import Progress, Report
-from cluster.storage import data_version, read_events, read_machines, sensors
-from jobs.dataset import named_plants, plant_channels, series_dataset, series_from_table
+from cluster.storage import data_version, read_events, read_machines, reading_files
+from cluster.turns import only_one
+from jobs.dataset import named_plants, series_from_table
 from jobs.evaluation.rows import arranged
+from jobs.scoring.devices import hazards_on, places
+from jobs.scoring.unit import Question, row_of, score_unit
+from jobs.series.gather import dataset_of, parallelism, plan_units, unit_of
+from jobs.series.stream import Shape
 from models.bundle import Bundle, load_bundle
 from models.errors import InputError
-from models.predict import Cause, Predictor, answer, degradations, lasting, untrained_type, window_digest
-from models.windows import Channel, Int, Series, windows_ending
+from models.predict import Cause, Predictor, answer, degradations, window_digest
+from models.windows import Channel, Int, Series, silence, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 5 MB
+LOOK_BACK = 31 * 86_400_000_000  # us in which nearly every machine's newest reading lies; then four times as far
 
 
 class ScoreReport(Report):
@@ -53,7 +65,7 @@ def run(home: Home, *, progress: Progress, plant: str | None = None, since: str 
     report = ScoreReport(plants=named_plants(home, plant or "all"))
     for name in report.plants:
         progress.step(f"Score {name}")
-        written, total = _score_plant(home, name, since_us)
+        written, total = _score_plant(home, name, since_us, progress)
         lineage.scored(home, name, standing_champion(home, name).path, rows=written)
         report.predictions_written += written
         report.predictions_total += total
@@ -70,39 +82,149 @@ def parse_time_us(text: str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
-def _score_plant(home: Home, plant: str, since_us: int | None) -> tuple[int, int]:
+@dataclass(frozen=True)
+class _Run:
+    """A plant's question and what answers it, in the object store."""
+
+    home: Home
+    plant: str
+    question: Question
+    bundle: Bundle
+    bundle_ref: Any
+    known_ref: Any
+    progress: Progress
+
+
+def _score_plant(home: Home, plant: str, since_us: int | None, progress: Progress) -> tuple[int, int]:
+    """New predictions, and all that the question has."""
     bundle = load_bundle(standing_champion(home, plant).path)
-    shared = ray.put(bundle)
-    known = ray.put(known_ids(home, plant))
-    channels = plant_channels(full_source(home, plant), sensors(home, plant))
-    now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
-    trained = [channel.name for channel in bundle.spec.channels if channel.role == "sensor"]
-    always = lasting(bundle.spec) + causes_of(changes(home, plant), trained)
-    machines = read_machines(home, plant)
-    types = dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True))
+    with only_one(home, plant, progress, work="score.lock"):
+        run = _begin(home, plant, bundle, progress, newest=since_us is None)
+        if since_us is not None:
+            # The last tick that ends at or before `since`: windows that end later are asked about.
+            written, total, _ = _pass(run, since=since_us // run.question.shape.clock.step_us, until=None)
+            return written, total
+        return _newest(run)
 
-    def score(row: dict[str, Any]) -> dict[str, Any]:
-        found: Bundle = ray.get(shared)
-        values = np.frombuffer(row["values"], np.float32).reshape(row["num_ticks"], -1)
-        series = Series(str(row["machine"]), int(row["first_tick"]), int(row["lead"]), values)
-        causes = untrained_type(found.spec, types.get(series.machine)) + always
-        predictions = score_series(found, plant, series, channels, since_us=since_us, causes=causes)
-        new = [p for p in predictions if p["prediction_id"] not in ray.get(known)]
-        table = as_table(((plant, p, now_us) for p in new), source="score")
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table)
-        return {"rows": sink.getvalue().to_pybytes(), "total": len(predictions)}
 
-    scored = series_dataset(home, plant, config=bundle.spec.config).map(score).take_all()
-    total = sum(row["total"] for row in scored)
-    rows = pa.concat_tables([SCHEMA.empty_table(), *(pa.ipc.open_stream(row["rows"]).read_all() for row in scored)])
-    if rows.num_rows:
-        # Named by what it holds: the same rows are appended once, however often the run is repeated.
-        ids = "".join(sorted(rows["prediction_id"].to_pylist()))
-        identity = hashlib.sha256(f"{data_version(home, plant)}/{ids}".encode()).hexdigest()[:24]
-        append_predictions(home, plant, rows, app_id=f"score-{identity}", version=1)
-    return rows.num_rows, total
+def _begin(home: Home, plant: str, bundle: Bundle, progress: Progress, *, newest: bool) -> _Run:
+    spec, machines = bundle.spec, read_machines(home, plant)
+    sensors = tuple(channel.name for channel in spec.channels if channel.role == "sensor")
+    question = Question(
+        plant=plant, shape=Shape(sensors, spec.config.clock, spec.config.window), newest=newest,
+        machine_types=dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True)),
+        causes=tuple(cause["code"] for cause in causes_of(changes(home, plant), sensors)),
+        folder=str(home.table(plant, TABLE)), predicted_us=int(datetime.now(UTC).timestamp() * 1_000_000),
+    )  # fmt: skip
+    known = machine_events(read_events(home, plant), machines)
+    return _Run(home, plant, question, bundle, ray.put(bundle), ray.put(known), progress)
+
+
+def _newest(run: _Run) -> tuple[int, int]:
+    """Each machine's newest window: the last weeks first, further back for those that were silent then."""
+    files, step_us = reading_files(run.home, run.plant), run.question.shape.clock.step_us
+    first, until = min(f.first_us for f in files) // step_us - 1, -(-max(f.last_us for f in files) // step_us)
+    written = total = 0
+    found: frozenset[str] = frozenset()
+    span = max(LOOK_BACK // step_us, 4 * silence(run.question.shape.window))
+    while until > first:
+        since = max(first, until - span)
+        new, asked, machines = _pass(run, since=since, until=until, skip=found)
+        written, total, found = written + new, total + asked, found | machines
+        if found >= run.question.machine_types.keys():
+            break
+        until, span = since, 4 * span
+    return written, total
+
+
+def _pass(
+    run: _Run, *, since: int | None, until: int | None, skip: frozenset[str] = frozenset()
+) -> tuple[int, int, frozenset[str]]:
+    """Score the units of a range of ticks; new answers, all answers, and the machines that had one."""
+    home, plant, shape = run.home, run.plant, run.question.shape
+    planned = plan_units(
+        home, plant, shape, parallel=parallelism(), since=since, until=until, as_of=data_version(home, plant)
+    )
+    journal = open_or_create(home.table(plant, TABLE), SCHEMA)
+    names = [_name(unit, run, since, skip) for unit in planned]
+    done = {name: journal.transaction_version(name) for name in names}
+    written, total = 0, sum(version - 1 for version in done.values() if version)
+    machines = set[str](_machines_of(planned, done, names, run) if run.question.newest else ())
+    waiting = [(unit, name) for unit, name in zip(planned, names, strict=True) if not done[name]]
+    for number, row in enumerate(_scored(run, waiting, since, skip), 1):
+        if row["total"]:
+            files = [WrittenFile(**file) for file in row["files"]]
+            written += _commit(home, plant, row["name"], files, row["total"])
+        total += row["total"]
+        machines |= set(row["machines"])
+        run.progress.update(number, len(waiting), "units")
+    return written, total, frozenset(machines)
+
+
+def _machines_of(
+    planned: Sequence[Unit], done: dict[str, int | None], names: list[str], run: _Run
+) -> Iterator[str]:
+    """Machines of units that an earlier run has answered; those that it found silent are looked for again."""
+    from cluster.predictions import machines_in
+
+    journal = JournalFiles(run.home, run.plant)
+    for unit, name in zip(planned, names, strict=True):
+        if done[name]:
+            yield from machines_in(_existing(journal, unit, run), unit, run.bundle.spec.version)
+
+
+def _name(unit: Unit, run: _Run, since: int | None, skip: frozenset[str]) -> str:
+    """The same question about the same rows has one name, whoever asks it."""
+    about = (run.bundle.spec.version, describe(unit), since, run.question.newest, sorted(skip))
+    return f"score-{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}"
+
+
+def _existing(journal: JournalFiles, unit: Unit, run: _Run) -> Existing:
+    step_us, reach = run.question.shape.clock.step_us, run.question.shape.overlap
+    first = -(2**62) if unit.since is None else (unit.since - reach) * step_us
+    return journal.meeting(unit, first, 2**62 if unit.until is None else unit.until * step_us)
+
+
+def _scored(
+    run: _Run, waiting: Sequence[tuple[Unit, str]], since: int | None, skip: frozenset[str]
+) -> Iterator[dict[str, Any]]:
+    """Results as they come, in any order."""
+    if not waiting:
+        return
+    journal = JournalFiles(run.home, run.plant)
+    extra = [
+        {"name": name, "existing": list((found := _existing(journal, unit, run)).files), "from_us": found.first_us,
+         "to_us": found.last_us}
+        for unit, name in waiting
+    ]  # fmt: skip
+    bundle, known, question = run.bundle_ref, run.known_ref, run.question
+
+    def score(row: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
+        found: Bundle = ray.get(bundle)
+        scored = score_unit(
+            unit_of(row), question, found, ray.get(known), stem=row["name"], since=since, skip=skip,
+            journal=Existing(tuple(row["existing"]), row["from_us"], row["to_us"]), hazard=hazards_on(found, device),
+        )  # fmt: skip
+        return {"name": row["name"]} | row_of(scored)
+
+    dataset = dataset_of([unit for unit, _ in waiting], extra)
+    yield from places(dataset, score, network=run.bundle.spec.kind == "network").iter_rows()
+
+
+def _commit(home: Home, plant: str, name: str, files: Sequence[WrittenFile], total: int) -> int:
+    """The unit's new answers in one transaction, whose version remembers how many answers the unit has in all."""
+    folder = home.table(plant, TABLE)
+    for _ in range(10):
+        table = open_or_create(folder, SCHEMA)
+        try:
+            if commit_once(table, files, app_id=name, version=total + 1):
+                return sum(file.rows for file in files)
+            break
+        except CommitFailedError:
+            continue
+    for file in files:  # another run was faster
+        (Path(folder) / file.path).unlink(missing_ok=True)
+    return 0
 
 
 def score_series(

@@ -27,7 +27,7 @@ class Sequence:
     """A machine's history as training sees it: values [T, C] float32 in canonical units, NaN for no value.
 
     ``time`` [T]: life units to failure (``event``) or to censoring; only ``usable`` steps are learned from, the
-    others are context.
+    others are context. A long history comes as several, each with its own context; ``first_tick`` tells their order.
     """
 
     machine: str
@@ -35,6 +35,7 @@ class Sequence:
     time: NDArray[np.float32]
     event: NDArray[np.bool_]
     usable: NDArray[np.bool_]
+    first_tick: int = 0
 
 
 def feature_names(channels: Ordered[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence as Ordered
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from torch import Tensor
 from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence
-from models.hazard import usual_hazard
+from models.hazard import usual_hazard_over
 from models.loss import RestrictedMean, negative_log_likelihood
 from models.networks import HazardNetwork, build
-from models.pieces import Batch, Piece, cut, stack
-from models.scaling import fit_scaling
+from models.pieces import Batch, Piece, cut, shuffled_groups, stack
+from models.scaling import fit_scaling, stride_of
 from models.windows import Channel
 
 __all__ = ["FORMAT", "NetworkFit", "Sequence"]
@@ -31,6 +32,7 @@ __all__ = ["FORMAT", "NetworkFit", "Sequence"]
 WARM_UP = 0.05  # share of the training in which the learning rate rises; then it falls as a cosine
 MAX_GRADIENT = 1.0
 FORMAT = "millwright-fit/1"
+SHUFFLE_BYTES = 1 << 30  # of histories whose pieces are mixed at a time; what does not fit comes group by group
 
 
 class NetworkFit:
@@ -38,12 +40,13 @@ class NetworkFit:
 
     def __init__(
         self,
-        train: list[Sequence],
-        validate: list[Sequence],
+        train: Ordered[Sequence],
+        validate: Ordered[Sequence],
         config: ModelConfig,
         channels: tuple[Channel, ...],
         *,
         device: str = "cpu",
+        shuffle_bytes: int = SHUFFLE_BYTES,
     ) -> None:
         _require_usable(train, "training")
         _require_usable(validate, "validation")
@@ -51,7 +54,11 @@ class NetworkFit:
         self._train, self._validate = train, validate
         self._channels = tuple(channel.name for channel in channels)
         self._cap = config.hazard.cap or config.hazard.edges[-1]
-        self.scaling = fit_scaling(s.values[s.usable] for s in train if s.usable.any())
+        self._usable = np.array([int(s.usable.sum()) for s in train])
+        self._shuffle_bytes = shuffle_bytes
+        stride = stride_of(int(self._usable.sum()))
+        rows = (s.values[np.flatnonzero(s.usable)[::stride]] for s in train)
+        self.scaling = fit_scaling((found for found in rows if len(found)), stride=1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.network.seed)
             self.network = self._empty_network()
@@ -82,16 +89,21 @@ class NetworkFit:
         """
         network = self.config.network
         rng = np.random.default_rng([network.seed, self._epoch])
-        pieces = cut(self._train, network.crop, rng=rng, random_start=network.random_start)
-        batches = _batches(pieces, network.batch_size, rng=rng)
-        total, steps = 0.0, 0.0
+        total, steps, before = 0.0, 0.0, 0.0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**62)))
             self.network.train()
-            for number, batch in enumerate(batches):
-                self._set_learning_rate((self._epoch + number / len(batches)) / network.epochs)
-                loss, count = self._step(self._stacked(batch))
-                total, steps = total + loss, steps + count
+            for number, group in enumerate(shuffled_groups(self._train, self._shuffle_bytes, rng=rng)):
+                share = float(self._usable[group].sum() / self._usable.sum())
+                sequences = [self._train[index] for index in group]
+                pieces = cut(sequences, network.crop, rng=rng, random_start=network.random_start)
+                batches = _batches(pieces, network.batch_size, rng=rng)
+                if number == 0:
+                    torch.manual_seed(int(rng.integers(2**62)))
+                for place, batch in enumerate(batches):
+                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / network.epochs)
+                    loss, count = self._step(self._stacked(batch))
+                    total, steps = total + loss, steps + count
+                before += share
         self._epoch += 1
         validate_loss, validate_mse = self._validated()
         objective = validate_loss + network.mean_weight * (0.0 if math.isnan(validate_mse) else validate_mse)
@@ -155,9 +167,8 @@ class NetworkFit:
 
     def _start_at_usual_hazard(self) -> None:
         """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""
-        time = np.concatenate([s.time[s.usable] for s in self._train])
-        event = np.concatenate([s.event[s.usable] for s in self._train])
-        usual = usual_hazard(self.config.hazard.edges, time, event)
+        labels = ((s.time[s.usable], s.event[s.usable]) for s in self._train)
+        usual = usual_hazard_over(self.config.hazard.edges, labels)
         with torch.no_grad():
             self.network.head.bias.copy_(torch.from_numpy(np.log(usual) - np.log1p(-usual)))
 
@@ -214,7 +225,7 @@ class NetworkFit:
         return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
 
 
-def _require_usable(sequences: list[Sequence], part: str) -> None:
+def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
     if not any(sequence.usable.any() for sequence in sequences):
         raise InputError(
             f"Nothing to fit: the {part} part is empty", expected="at least one usable step",

@@ -15,7 +15,7 @@ Gensheimer & Narasimhan (2019), "A scalable discrete-time survival model for neu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +26,7 @@ Float32 = NDArray[np.float32]
 
 # Hazards are kept off 0 and 1 by this much, so that logarithms stay finite.
 TINY = 1e-7
+BLOCK = 65_536  # rows whose exposures are in memory at a time: 2 x K1 numbers each
 
 
 class WindowModel(Protocol):
@@ -149,7 +150,18 @@ def usual_hazard(edges: Sequence[float], time: ArrayLike, event: ArrayLike) -> F
 
     Half an event a bin is borrowed from the rate over all bins, so that an empty bin is neither 0 nor unknown.
     """
-    exposed, failed = (x.sum(axis=0) for x in exposure(edges, time, event))
+    return usual_hazard_over(edges, [(np.asarray(time), np.asarray(event))])
+
+
+def usual_hazard_over(edges: Sequence[float], parts: Iterable[tuple[ArrayLike, ArrayLike]]) -> Float64:
+    """``usual_hazard`` of all the parts' rows (time, event) together, a block of them in memory at a time."""
+    exposed, failed = np.zeros(len(edges) + 1), np.zeros(len(edges) + 1)
+    for time, event in parts:
+        when, died = np.asarray(time), np.asarray(event)
+        for start in range(0, len(when), BLOCK):
+            went, ended = exposure(edges, when[start : start + BLOCK], died[start : start + BLOCK])
+            exposed += went.sum(axis=0)
+            failed += ended.sum(axis=0)
     width = widths(edges)
     rate = (failed.sum() + 0.5) / max(float((exposed * width).sum()), float(width.sum()))
     prior = np.clip(1.0 - np.exp(-rate * width), TINY, 1.0 - TINY)

@@ -70,6 +70,28 @@ def cut(
     return pieces
 
 
+def shuffled_groups(
+    sequences: Ordered[Sequence], most_bytes: int, *, rng: np.random.Generator
+) -> list[list[int]]:
+    """Sequences in groups of at most about ``most_bytes``, drawn at random; one group in order where all fit.
+
+    Pieces are mixed within a group alone, so an epoch reads a history that is larger than memory once, group by
+    group, and never jumps through all of it.
+    """
+    sizes = [sequence.values.nbytes for sequence in sequences]
+    if sum(sizes) <= most_bytes:
+        return [list(range(len(sequences)))]
+    groups: list[list[int]] = [[]]
+    held = 0
+    for index in rng.permutation(len(sequences)).tolist():
+        if groups[-1] and held + sizes[index] > most_bytes:
+            groups.append([])
+            held = 0
+        groups[-1].append(index)
+        held += sizes[index]
+    return groups
+
+
 def stack(pieces: Ordered[Piece], context: int, edges: Ordered[float], cap: float) -> Batch:
     """Pieces as one batch, padded on the right with NaN; ``context`` steps precede each piece."""
     length = max(piece.stop - piece.start for piece in pieces)

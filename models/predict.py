@@ -21,6 +21,7 @@ from models.errors import InputError, MillwrightError
 from models.hazard import probability_within, quantiles
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LIFE_QUANTILES = (0.1, 0.5, 0.9)
 
 
 class Cause(TypedDict):
@@ -86,7 +87,7 @@ def answer(
         "plant": plant,
         "machine": machine,
         "failure_probability": {
-            name: _number(probability_within(hazard_BK, config.hazard.edges, horizon)[0])
+            name: served_probability(probability_within(hazard_BK, config.hazard.edges, horizon))[0]
             for name, horizon in config.hazard.horizons.items()
         },
         "remaining_useful_life": remaining_useful_life(spec, hazard_BK),
@@ -108,12 +109,18 @@ def answer(
 
 def remaining_useful_life(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> dict[str, Any]:
     """Quantiles of the first row's remaining life, held at the last edge, which ``beyond`` then names."""
-    last = float(spec.config.hazard.edges[-1])
-    found = np.asarray(quantiles(hazard_BK, spec.config.hazard.edges, (0.1, 0.5, 0.9)), np.float64)[0]
-    past = ~(found <= last)  # NaN counts as past
-    p10, p50, p90 = (round(float(q), 3) for q in np.where(past, last, found))
-    beyond = last if past.any() else None
-    return {"p10": p10, "p50": p50, "p90": p90, "unit": spec.config.clock.life_unit, "beyond": beyond}
+    return served_life(spec, quantiles(hazard_BK[:1], spec.config.hazard.edges, LIFE_QUANTILES))[0]
+
+
+def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """``remaining_useful_life`` of each row of ``LIFE_QUANTILES``."""
+    last, unit = float(spec.config.hazard.edges[-1]), spec.config.clock.life_unit
+    past_BQ = np.logical_not(quantiles_BQ <= last)  # NaN counts as past
+    held = [[round(value, 3) for value in row] for row in np.where(past_BQ, last, quantiles_BQ).tolist()]
+    return [
+        {"p10": p10, "p50": p50, "p90": p90, "unit": unit, "beyond": last if any(past) else None}
+        for (p10, p50, p90), past in zip(held, past_BQ.tolist(), strict=True)
+    ]
 
 
 def lasting(spec: BundleSpec) -> list[Cause]:
@@ -157,6 +164,32 @@ def degradations(spec: BundleSpec, values_WC: NDArray[np.float32]) -> list[Cause
     return causes
 
 
+def degradation_codes(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> list[tuple[str, ...]]:
+    """The codes of ``degradations`` of each window [B, W, C]."""
+    known_BWC: NDArray[np.bool_] = np.isfinite(values_BWC)
+    sensors = np.array([c.role == "sensor" for c in spec.channels])
+    any_BC = np.any(known_BWC, axis=1)
+    newest_BC = values_BWC.shape[1] - 1 - np.argmax(known_BWC[:, ::-1], axis=1)
+    last_BC = np.take_along_axis(values_BWC, newest_BC[:, None], axis=1)[:, 0]
+    ranges = [spec.ranges.get(c.name, (-np.inf, np.inf)) for c in spec.channels]
+    low_C, high_C = (np.array(bound, np.float64) for bound in zip(*ranges, strict=True))
+    whole_B = np.any(known_BWC[:, 0][:, sensors], axis=1)
+    outside_BC = any_BC & ((last_BC < low_C) | (last_BC > high_C))
+    flags = np.column_stack([np.any(any_BC, axis=1), whole_B, ~any_BC & sensors, outside_BC])
+    patterns, which = np.unique(flags, axis=0, return_inverse=True)
+    named = [_codes_of(pattern.tolist(), len(spec.channels)) for pattern in patterns]
+    return [named[number] for number in which.ravel().tolist()]
+
+
+def _codes_of(flags: list[bool], num_channels: int) -> tuple[str, ...]:
+    if not flags[0]:
+        return ("no_data",)
+    codes = [] if flags[1] else ["short_history"]
+    for missing, outside in zip(flags[2 : 2 + num_channels], flags[2 + num_channels :], strict=True):
+        codes += ["sensor_missing"] if missing else ["out_of_range"] if outside else []
+    return tuple(codes)
+
+
 def window_digest(values_WC: NDArray[np.float32]) -> str:
     """SHA-256 of a window's shape and values; every NaN counts as the same NaN."""
     canonical = np.where(np.isnan(values_WC), np.float32(np.nan), values_WC).astype("<f4", copy=False)
@@ -174,12 +207,12 @@ def iso(time_us: int) -> str:
     return (_EPOCH + timedelta(microseconds=int(time_us))).isoformat().replace("+00:00", "Z")
 
 
-def _number(probability: float) -> float:
-    value = float(probability)
-    # A model that gives NaN is broken; say so where it is seen instead of serving null.
-    if not np.isfinite(value):
-        raise MillwrightError("The model gave no number", expected="a probability", found=value, do="Retrain the model")
-    return round(min(max(value, 0.0), 1.0), 6)
+def served_probability(chance_B: NDArray[np.float64]) -> list[float]:
+    """Probabilities as they are served. Raises MillwrightError where a model gives NaN: it is broken."""
+    if not np.isfinite(chance_B).all():
+        found = chance_B[~np.isfinite(chance_B)][0]
+        raise MillwrightError("The model gave no number", expected="a probability", found=found, do="Retrain the model")
+    return [round(value, 6) for value in np.clip(chance_B, 0.0, 1.0).tolist()]
 
 
 def _network(bundle: Bundle, threads: int) -> Any:

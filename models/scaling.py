@@ -48,8 +48,15 @@ class Scaling:
         )  # fmt: skip
 
 
-def fit_scaling(series: Iterable[Float32], *, clip: float = 8.0) -> Scaling:
-    """Median and robust spread of each channel over series [T, C] of training machines.
+def stride_of(num_rows: int) -> int:
+    """Of how many rows one is enough for the quantiles."""
+    return max(1, num_rows // MAX_ROWS)
+
+
+def fit_scaling(series: Iterable[Float32], *, stride: int | None = None, clip: float = 8.0) -> Scaling:
+    """Median and robust spread of each channel over series [T, C] of training machines, one row in ``stride``.
+
+    Without a ``stride`` it follows from the number of rows; 1 where they are thinned already.
 
     A channel whose middle 90 % do not move takes its standard deviation; one that never moves, or has no value,
     scale 1. Raises InputError where there is no series.
@@ -57,7 +64,7 @@ def fit_scaling(series: Iterable[Float32], *, clip: float = 8.0) -> Scaling:
     parts = list(series)
     if not parts:
         raise InputError("Nothing to fit a scaling on", expected="at least one training series", found="none")
-    stride = max(1, sum(len(part) for part in parts) // MAX_ROWS)
+    stride = stride or stride_of(sum(len(part) for part in parts))
     rows = np.concatenate([part[::stride] for part in parts]).astype(np.float64)
     fitted = [_center_and_scale(column[np.isfinite(column)]) for column in rows.T]
     return Scaling(tuple(center for center, _ in fitted), tuple(scale for _, scale in fitted), clip)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence, feature_names, features
-from models.hazard import Float32, Float64, exposure, usual_hazard
+from models.hazard import Float32, Float64, exposure, usual_hazard_over
 from models.windows import Channel, windows_ending
 
 FORMAT = "millwright-trees/1"
@@ -76,8 +76,8 @@ class TreesModel:
 
 
 def fit_trees(
-    train: list[Sequence],
-    validate: list[Sequence],
+    train: Ordered[Sequence],
+    validate: Ordered[Sequence],
     config: ModelConfig,
     channels: tuple[Channel, ...],
     *,
@@ -120,16 +120,14 @@ def _params(config: ModelConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _usual_logits(sequences: list[Sequence], config: ModelConfig) -> Float64:
+def _usual_logits(sequences: Ordered[Sequence], config: ModelConfig) -> Float64:
     """The hazards that hold without any feature, as logits: trees need only learn the difference."""
-    time = np.concatenate([s.time[s.usable] for s in sequences]) if sequences else np.empty(0)
-    event = np.concatenate([s.event[s.usable] for s in sequences]) if sequences else np.empty(0, bool)
-    usual = usual_hazard(config.hazard.edges, time, event)
+    usual = usual_hazard_over(config.hazard.edges, ((s.time[s.usable], s.event[s.usable]) for s in sequences))
     return np.log(usual) - np.log1p(-usual)
 
 
 def _rows(
-    sequences: list[Sequence], config: ModelConfig, *, used: Ordered[int], usual: Float64, max_windows: int,
+    sequences: Ordered[Sequence], config: ModelConfig, *, used: Ordered[int], usual: Float64, max_windows: int,
     rng: np.random.Generator,
 ) -> _Rows:  # fmt: skip
     """Chosen windows, expanded to the bins they went through, thinned to ``max_rows``."""
@@ -170,7 +168,7 @@ def _expand(
 
 
 def choose_steps(
-    sequences: list[Sequence], config: ModelConfig, max_windows: int, rng: np.random.Generator
+    sequences: Ordered[Sequence], config: ModelConfig, max_windows: int, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.int64], Float64]]:
     """Usable steps of each sequence and the number of steps each stands for, at most about ``max_windows``.
 
@@ -179,9 +177,13 @@ def choose_steps(
     is no usable step.
     """
     near_h = max(config.hazard.horizons.values(), default=config.hazard.edges[-1])
-    near = [np.flatnonzero(s.usable & s.event & (s.time <= near_h)) for s in sequences]
-    far = [np.flatnonzero(s.usable & ~(s.event & (s.time <= near_h))) for s in sequences]
-    num_near, num_far = sum(map(len, near)), sum(map(len, far))
+
+    def soon(s: Sequence) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = s.event & (s.time <= near_h)
+        return found
+
+    num_near = sum(int((s.usable & soon(s)).sum()) for s in sequences)
+    num_far = sum(int(s.usable.sum()) for s in sequences) - num_near
     if num_near + num_far == 0:
         raise InputError(
             "Nothing to fit trees on", expected="at least one usable step", found="none",
@@ -190,7 +192,8 @@ def choose_steps(
     near_stride = max(1, -(-num_near // max(max_windows // 2, max_windows - num_far)))
     far_stride = max(1, -(-num_far // max(1, max_windows - num_near // near_stride)))
     chosen = []
-    for close, distant in zip(near, far, strict=True):
+    for s in sequences:
+        close, distant = np.flatnonzero(s.usable & soon(s)), np.flatnonzero(s.usable & ~soon(s))
         parts = [(close, near_stride), (distant, far_stride)]
         steps = [rows[int(rng.integers(stride)) :: stride] for rows, stride in parts]
         weight = np.repeat([float(near_stride), float(far_stride)], [len(steps[0]), len(steps[1])])

@@ -69,6 +69,10 @@ class Series:
     def ticks(self) -> Int:
         return np.arange(self.first_tick, self.first_tick + len(self.values), dtype=np.int64)
 
+    @property
+    def last_tick(self) -> int:
+        return self.first_tick + len(self.values) - 1
+
 
 def tick_of(time_us: Int, clock: Clock) -> Int:
     """The tick that covers each time: ``ceil(time / step)``, so that a reading on the boundary closes its tick."""
@@ -84,35 +88,68 @@ def grid(time_us: Int, values: Float, clock: Clock) -> tuple[int, Float]:
     if len(time_us) == 0:
         return 0, np.empty((0, values.shape[1]), np.float32)
     ticks = tick_of(time_us, clock)
-    first, last = int(ticks[0]), int(ticks[-1])
-    if last - first >= MAX_TICKS:
+    out = np.empty((_span(ticks, clock), values.shape[1]), np.float32)
+    _grid_into(out, ticks, values)
+    return int(ticks[0]), out
+
+
+def _span(ticks: Int, clock: Clock) -> int:
+    found = int(ticks[-1]) - int(ticks[0]) + 1
+    if found > MAX_TICKS:
         raise InputError(
-            "Readings span too much time", expected=f"at most {MAX_TICKS} ticks of {clock.step_s:g} s",
-            found=last - first + 1, do="Correct the times, or the clock's step in the source description",
+            "Readings span too much time", expected=f"at most {MAX_TICKS} ticks of {clock.step_s:g} s", found=found,
+            do="Correct the times, or the clock's step in the source description",
         )  # fmt: skip
-    starts = np.flatnonzero(np.r_[True, ticks[1:] != ticks[:-1]])
+    return found
+
+
+def _grid_into(out: Float, ticks: Int, values: Float) -> Int:
+    """Fill ``out`` [T, C] from rows [N, C] of sorted ticks; returns the ticks that have a row, from 0."""
+    rows = ticks - ticks[0]
+    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
     present = np.isfinite(values)
+    whole = bool(present.all())  # what most sensors send most of the time
+    if len(starts) == len(rows):  # a reading a tick is its own mean
+        means = values if whole else np.where(present, values, np.float32(np.nan))
     # float64 sums over each tick's own rows, in time order: the same bytes whatever surrounds them.
-    if present.all():  # twice as fast, and what most sensors send most of the time
+    elif whole:
         sums = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
-        counts = np.diff(np.r_[starts, len(values)])[:, None]
+        means = sums / np.diff(np.r_[starts, len(values)])[:, None]
     else:
         sums = np.add.reduceat(np.where(present, values, np.float32(0)), starts, axis=0, dtype=np.float64)
         counts = np.add.reduceat(present, starts, axis=0, dtype=np.int64)
-    out = np.full((last - first + 1, values.shape[1]), np.nan, np.float32)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out[ticks[starts] - first] = sums / counts
-    return first, out
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)  # one NaN, whatever its sign would be
+    if len(starts) == len(out):
+        out[:] = means
+    else:
+        out[:] = np.nan
+        out[rows[starts]] = means
+    found: Int = rows[starts]
+    return found
 
 
 def carry_forward(values: Float, limit: int) -> Float:
-    """Fill a gap with the last value, for at most ``limit`` ticks. [T, C] -> [T, C]."""
-    if limit == 0 or len(values) == 0:
-        return values
-    rows = np.arange(len(values))[:, None]
-    source = np.maximum.accumulate(np.where(np.isnan(values), -1, rows), axis=0)
-    reachable = (source >= 0) & (rows - source <= limit)
-    return np.where(reachable, np.take_along_axis(values, np.maximum(source, 0), axis=0), np.nan).astype(np.float32)
+    """Fill a gap with the last value, for at most ``limit`` ticks. [T, C] -> [T, C], a copy."""
+    filled = np.array(values, np.float32)
+    _carry(filled, limit)
+    return filled
+
+
+def _carry(values: Float, limit: int) -> None:
+    missing = np.isnan(values)
+    if limit == 0 or not missing.any():
+        return
+    rows, columns = np.nonzero(missing[1:] & ~missing[:-1])
+    rows += 1
+    for _ in range(limit):
+        values[rows, columns] = values[rows - 1, columns]
+        rows += 1
+        inside = rows < len(values)
+        rows, columns = rows[inside], columns[inside]
+        still = missing[rows, columns]
+        rows, columns = rows[still], columns[still]
+        if not len(rows):
+            return
 
 
 def context(ticks: Int, events: MachineEvents, clock: Clock) -> Float:
@@ -141,14 +178,29 @@ def series_of(
 ) -> Series:
     """A machine's rows, sorted by unique time, as a gridded series with context channels.
 
-    ``values`` [N, S] holds the plant's sensors in canonical units; the result has C = S + 2 channels.
+    ``values`` [N, S] holds the plant's sensors in canonical units; the result has C = S + 2 channels. Nothing is
+    carried into a silence of more than ``silence`` ticks, so that no window ends in one.
     """
-    lead = window.length - 1
-    first, sensors = grid(np.asarray(time_us, np.int64), np.asarray(values, np.float32), clock)
-    head = np.full((lead, sensors.shape[1]), np.nan, np.float32)
-    sensors = np.concatenate([head, carry_forward(sensors, window.carry)])
-    ticks = np.arange(first - lead, first - lead + len(sensors), dtype=np.int64)
-    return Series(machine, first - lead, lead, np.concatenate([sensors, context(ticks, events, clock)], axis=1))
+    ticks = tick_of(np.asarray(time_us, np.int64), clock)
+    lead, num_sensors = window.length - 1, values.shape[1]
+    length = _span(ticks, clock) if len(ticks) else 0
+    out = np.empty((lead + length, num_sensors + len(CONTEXT)), np.float32)
+    out[:lead, :num_sensors] = np.nan
+    first = int(ticks[0]) if len(ticks) else 0
+    if length:
+        sensors = out[lead:, :num_sensors]
+        seen = _grid_into(sensors, ticks, np.asarray(values, np.float32))
+        _carry(sensors, window.carry)
+        for row in seen[np.flatnonzero(np.diff(seen) > silence(window))].tolist():
+            sensors[row + 1 : row + 1 + window.carry] = np.nan
+    all_ticks = np.arange(first - lead, first + length, dtype=np.int64)
+    out[:, num_sensors:] = context(all_ticks, events, clock)
+    return Series(machine, first - lead, lead, out)
+
+
+def silence(window: WindowConfig) -> int:
+    """Ticks from one reading to the next after which the second is a new beginning: a window and what it carries."""
+    return window.length + window.carry
 
 
 def window_at(
@@ -182,10 +234,22 @@ def window_ending(series: Series, tick: int, length: int) -> Float:
 
 def windows_ending(values: Float, ends: Int, length: int) -> Float:
     """Windows [N, W, C] that end at the rows ``ends`` of ``values`` [T, C]; every end must be >= length - 1."""
+    num_channels = values.shape[1]
     if len(ends) == 0:
-        return np.empty((0, length, values.shape[1]), np.float32)
-    views = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)  # [T-W+1, C, W]
-    return np.ascontiguousarray(views[np.asarray(ends) - (length - 1)].transpose(0, 2, 1))
+        return np.empty((0, length, num_channels), np.float32)
+    values = np.ascontiguousarray(values, np.float32)
+    first, last = int(np.min(ends)), int(np.max(ends))
+    if first < length - 1 or last >= len(values):
+        raise IndexError(f"windows of {length} rows that end at {first} to {last}, of {len(values)} rows")
+    row = values.strides[0]
+    views = np.lib.stride_tricks.as_strided(
+        values, (len(values) - length + 1, length, num_channels), (row, row, values.strides[1]), writeable=False
+    )
+    if last - first == len(ends) - 1 and bool((np.diff(ends) == 1).all()):
+        found: Float = views[first - length + 1 : last - length + 2].copy()
+    else:
+        found = views[np.asarray(ends) - (length - 1)]
+    return found
 
 
 def channels_of(sensors: Sequence[tuple[str, str, str]]) -> tuple[Channel, ...]:

@@ -22,7 +22,7 @@ from jobs.candidates import (
 from jobs.trial import begin, configured
 from models.bundle import load_bundle
 from models.calibration import Calibration, fit_calibration
-from models.config import ModelConfig, NetworkConfig, TreesConfig, WindowConfig
+from models.config import Clock, ModelConfig, NetworkConfig, TreesConfig, WindowConfig
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import log_likelihood
@@ -58,9 +58,9 @@ def study() -> Study:
 def test_each_run_to_a_failure_counts_once() -> None:
     time = np.array([3, 2, 1, 9, 8, 7], np.float32)
     sequence = Sequence("m", np.zeros((6, 1), np.float32), time, np.ones(6, bool), np.ones(6, bool))
-    assert count_failures(sequence) == 2
-    assert count_failures(replace(sequence, event=np.array([1, 1, 1, 0, 0, 0], bool))) == 1
-    assert count_failures(replace(sequence, event=np.zeros(6, bool))) == 0
+    assert count_failures([sequence], Clock()) == 2
+    assert count_failures([replace(sequence, event=np.array([1, 1, 1, 0, 0, 0], bool))], Clock()) == 1
+    assert count_failures([replace(sequence, event=np.zeros(6, bool))], Clock()) == 0
 
 
 def test_baseline_and_network_are_whole_bundles_that_tell_worn_from_new(study: Study, tmp_path: Path) -> None:

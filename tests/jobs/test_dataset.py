@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +13,10 @@ from cluster.config import SplitSettings
 from cluster.home import Home
 from cluster.logs import machine_events as events_of
 from cluster.storage import read_events, read_machines, read_readings, sensors
+from jobs.candidates import count_failures
 from jobs.dataset import PlantData, load_plant, named_plants
+from jobs.series.cache import store
+from jobs.series.gather import StoredSeries
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
 from models.labels import MachineLog
@@ -33,29 +40,61 @@ def plant_data(**logs: MachineLog) -> PlantData:
     )
 
 
+def on_disk(data: PlantData, folder: Path, *, cut: int = HOURS) -> PlantData:
+    """The same plant as files of the cache; every machine's history in two chunks from ``cut`` hours on."""
+    chunks = []
+    for s in data.series.values():
+        chunks.append(replace(s, values=s.values[: s.lead + cut]))
+        if cut < HOURS:
+            chunks.append(replace(s, first_tick=s.first_tick + cut, values=s.values[cut:]))
+    unit = store(folder, "unit", chunks, num_channels=len(data.channels))
+    return replace(data, series=StoredSeries.of([unit], {m: MachineEvents(0) for m in data.series}, CLOCK))
+
+
 def log(failed: int, known: int) -> MachineLog:
     return MachineLog(*(np.array([hour * HOUR]) for hour in (failed, failed + 5, known)))
 
 
-def test_training_does_not_know_a_failure_that_was_booked_after_its_end() -> None:
+def test_training_does_not_know_a_failure_that_was_booked_after_its_end(tmp_path: Path) -> None:
     config, settings = ModelConfig(window=WINDOW), SplitSettings(unseen_machines=0)
-    on_time, late = plant_data(a=log(1500, 1505)), plant_data(a=log(1500, 1900))
+    on_time, late = (on_disk(plant_data(a=log(1500, booked)), tmp_path) for booked in (1505, 1900))
     split = on_time.split_in_time(settings, config)
     assert split.bounds_us["train"][1] == HOUR + int(2999 * HOUR * 0.6)  # hour 1800
-    known = {s.machine: s for s in on_time.sequences("train", split, 8)}
-    unknown = {s.machine: s for s in late.sequences("train", split, 8)}
+    known = {s.machine: s for s in on_time.sequences("train", split)}
+    unknown = {s.machine: s for s in late.sequences("train", split)}
     assert known["a"].event.any() and not unknown["a"].event.any()
     assert not known["b"].event.any()
 
 
-def test_a_sequence_has_its_windows_context_and_learns_only_from_its_own_ticks() -> None:
-    data, settings = plant_data(a=log(2100, 2105)), SplitSettings(unseen_machines=0)
+def test_a_sequence_has_its_windows_context_and_learns_only_from_its_own_ticks(tmp_path: Path) -> None:
+    data, settings = on_disk(plant_data(a=log(2100, 2105)), tmp_path), SplitSettings(unseen_machines=0)
     split = data.split_in_time(settings, ModelConfig(window=WINDOW))
-    (train, validate) = (data.sequences(part, split, 8)[0] for part in ("train", "validate"))
+    (train, validate) = (data.sequences(part, split)[0] for part in ("train", "validate"))
     assert not train.usable[:7].any() and not validate.usable[:7].any()
     assert train.usable[7:].any() and validate.usable[7:].any()
     last_trained = np.nanmax(train.values[train.usable][:, 0])
     assert np.nanmin(validate.values[validate.usable][:, 0]) >= last_trained + 168  # the longest horizon between
+
+
+def test_a_history_in_chunks_teaches_what_it_teaches_whole(tmp_path: Path) -> None:
+    plain, settings = plant_data(a=log(1000, 1005), b=log(1600, 1605)), SplitSettings(unseen_machines=0)
+    whole, chunked = on_disk(plain, tmp_path / "whole"), on_disk(plain, tmp_path / "cut", cut=900)
+    assert whole.spans == chunked.spans == plain.spans
+    split = whole.split_in_time(settings, ModelConfig(window=WINDOW))
+    learned = []
+    for data in (whole, chunked):
+        steps = {}
+        for s in pickle.loads(pickle.dumps(data.sequences("train", split))):  # as a worker gets them
+            for row in np.flatnonzero(s.usable):
+                key = (s.machine, s.first_tick + int(row))
+                assert key not in steps
+                window = s.values[row - 7 : row + 1]
+                steps[key] = (window.tobytes(), float(s.time[row]), bool(s.event[row]))
+        learned.append(steps)
+    assert learned[0] == learned[1] and len(learned[0]) > 6000
+    assert count_failures(chunked.sequences("train", split), CLOCK) == 2
+    a, b = whole.series["a"], chunked.series["a"]
+    assert (a.first_tick, a.lead, a.values.tobytes()) == (b.first_tick, b.lead, b.values.tobytes())
 
 
 def test_test_windows_are_the_series_own_and_later_than_everything_else() -> None:

@@ -1,0 +1,1 @@
+"""How score works: a unit's windows answered by the champion, as rows of the journal."""

@@ -1,0 +1,100 @@
+"""Answers to many windows at once, as rows of the journal.
+
+The one idea: these are the rows that ``models.predict.answer`` and ``cluster.predictions.as_table`` would give, window
+by window, computed as arrays; a test compares them. Nothing here decides what an answer is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cluster.predictions import SCHEMA
+from models.bundle import BundleSpec
+from models.hazard import probability_within, quantiles
+from models.predict import LIFE_QUANTILES, degradation_codes, prediction_id, served_life, served_probability
+from models.windows import Float, Int
+
+
+def journal_rows(
+    spec: BundleSpec,
+    hazard: Float,
+    windows: Float,
+    *,
+    plant: str,
+    machine: str,
+    as_of_us: Int,
+    always: Sequence[str],
+    predicted_us: int,
+) -> pa.Table:
+    """Rows of ``SCHEMA`` for windows [B, W, C] and their hazards [B, K1] of one machine.
+
+    ``as_of_us`` [B] is each window's end; ``always`` are the codes of causes that every answer of the model has.
+    """
+    count, config = len(hazard), spec.config
+    names = list(config.hazard.horizons)
+    horizons = config.hazard.horizons.values()
+    chances = zip(
+        *(served_probability(probability_within(hazard, config.hazard.edges, h)) for h in horizons), strict=True
+    )
+    lives = served_life(spec, quantiles(hazard, config.hazard.edges, LIFE_QUANTILES))
+    times = as_of_us.tolist()
+    ids = [
+        prediction_id(spec.version, plant, machine, digest, at)
+        for digest, at in zip(window_digests(windows), times, strict=True)
+    ]
+    moments = pa.array(times, pa.int64()).cast(SCHEMA.field("as_of").type)
+    columns = {
+        "prediction_id": pa.array(ids, pa.string()),
+        "plant": pa.repeat(plant, count),
+        "machine": pa.repeat(machine, count),
+        "as_of": moments,
+        "data_until": moments,
+        "model_name": pa.repeat(spec.name, count),
+        "model_version": pa.repeat(spec.version, count),
+        "failure_probability": pa.array(
+            [orjson.dumps(dict(zip(names, row, strict=True))).decode() for row in chances], pa.string()
+        ),
+        "remaining_useful_life": pa.array([orjson.dumps(life).decode() for life in lives], pa.string()),
+        "degraded": _codes(degradation_codes(spec, windows), always),
+        "predicted_at": pa.repeat(pa.scalar(predicted_us, pa.int64()), count).cast(SCHEMA.field("predicted_at").type),
+        "source": pa.repeat("score", count),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def window_digests(windows: Float) -> list[str]:
+    """``models.predict.window_digest`` of each window [B, W, C]."""
+    plain = np.ascontiguousarray(windows, "<f4")
+    missing = np.isnan(plain)
+    if missing.any():
+        plain = np.where(missing, np.float32(np.nan), plain)
+    shape = str(windows.shape[1:]).encode()
+    found = []
+    for window in plain:
+        digest = hashlib.sha256(shape)
+        digest.update(window.data)
+        found.append(digest.hexdigest())
+    return found
+
+
+def _codes(found: Sequence[tuple[str, ...]], always: Sequence[str]) -> pa.Array:
+    known: dict[tuple[str, ...], str] = {}
+    texts = []
+    for codes in found:
+        if codes not in known:
+            known[codes] = orjson.dumps([*codes, *always]).decode()
+        texts.append(known[codes])
+    return pa.array(texts, pa.string())
+
+
+def seen_rows(values: Float, lead: int, num_sensors: int) -> NDArray[np.int64]:
+    """Rows of a series that own a window: those past its lead where any sensor has a value."""
+    known = ~np.isnan(values[lead:, :num_sensors]).all(axis=1)
+    found: NDArray[np.int64] = np.flatnonzero(known) + lead
+    return found

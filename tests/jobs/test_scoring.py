@@ -1,0 +1,177 @@
+"""Batch scoring says what the service says, once, however often it is run or killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from cluster.home import Home
+from cluster.predictions import SCHEMA, as_table, known_ids
+from cluster.registry import standing_champion
+from cluster.report import Silent
+from jobs import score
+from jobs.dataset import load_plant
+from jobs.scoring.devices import torch_hazards
+from jobs.scoring.rows import journal_rows, window_digests
+from models.bundle import Bundle, load_bundle
+from models.predict import Predictor, answer, degradation_codes, degradations, window_digest
+from models.windows import windows_ending
+
+pytestmark = pytest.mark.ray
+PLANT = "harbor"
+
+
+def bundle_of(home: Home, kind: str) -> Bundle:
+    folders = (path.parent for path in home.of(PLANT).bundles.glob(f"{kind}-*/manifest.json"))
+    return load_bundle(sorted(folders)[0])
+
+
+def windows_of(home: Home, bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
+    """Real windows, some with sensors that are gone, out of range, or with a short history."""
+    series = load_plant(home, PLANT, config=bundle.spec.config).series["P-04"]
+    ends = np.r_[series.lead : series.lead + 40, 500:560]
+    windows = windows_ending(series.values, ends, bundle.spec.config.window.length)
+    windows[3, :, 0], windows[5, -1, 1], windows[7, :, :], windows[9, :50, :] = np.nan, 1e6, np.nan, np.nan
+    windows[11, -1, 2] = -1e6
+    return windows, (series.first_tick + ends).astype(np.int64) * bundle.spec.config.clock.step_us
+
+
+@pytest.mark.parametrize("kind", ["network", "trees"])
+def test_rows_of_many_windows_are_those_of_each_answer(tuned: Any, kind: str) -> None:
+    bundle = bundle_of(tuned.home, kind)
+    spec = bundle.spec
+    windows, times = windows_of(tuned.home, bundle)
+    hazard = Predictor(bundle).hazard(windows)
+    rows = journal_rows(
+        spec, hazard, windows, plant=PLANT, machine="P-04", as_of_us=times, always=["doubt"], predicted_us=5
+    )
+    answers = [
+        answer(
+            spec, h, plant=PLANT, machine="P-04", as_of_us=at, data_until_us=at, digest=window_digest(w),
+            degraded=[*degradations(spec, w), {"code": "doubt", "text": "?"}],
+        )
+        for h, w, at in zip(hazard, windows, times.tolist(), strict=True)
+    ]  # fmt: skip
+    assert rows.equals(as_table(((PLANT, a, 5) for a in answers), source="score"))
+    assert rows.schema.equals(SCHEMA)
+    codes = degradation_codes(spec, windows)
+    assert codes == [tuple(c["code"] for c in degradations(spec, w)) for w in windows]
+    assert len(set(codes)) >= 5
+    assert window_digests(windows) == [window_digest(w) for w in windows]
+
+
+def test_torch_on_a_device_says_what_the_exported_network_says(tuned: Any) -> None:
+    bundle = bundle_of(tuned.home, "network")
+    windows, _ = windows_of(tuned.home, bundle)
+    np.testing.assert_allclose(torch_hazards(bundle, "cpu")(windows), Predictor(bundle).hazard(windows), atol=1e-5)
+
+
+@pytest.fixture
+def fresh(tuned: Any) -> Iterator[Home]:
+    """The tuned plant without a journal."""
+    folder = tuned.home.table(PLANT, "predictions")
+    aside = folder.with_name("predictions.aside")
+    if folder.exists():
+        folder.rename(aside)
+    yield tuned.home
+    if folder.exists():
+        folder.rename(folder.with_name(f"predictions.{np.random.default_rng().integers(2**32)}"))
+    if aside.exists():
+        aside.rename(folder)
+
+
+def journal(home: Home) -> pa.Table:
+    return DeltaTable(str(home.table(PLANT, "predictions"))).to_pyarrow_table()
+
+
+def expected(home: Home, since: str) -> set[str]:
+    """Ids of every window since then, one at a time, out of the whole history in memory."""
+    bundle = load_bundle(standing_champion(home, PLANT).path)
+    data = load_plant(home, PLANT, config=bundle.spec.config)
+    found: set[str] = set()
+    for series in data.series.values():
+        for p in score.score_series(bundle, PLANT, series, data.channels, since_us=score.parse_time_us(since)):
+            found.add(p["prediction_id"])
+    return found
+
+
+def test_every_window_since_then_is_in_the_journal_once(fresh: Home) -> None:
+    since = "2025-03-20T00:00Z"
+    report = score.run(fresh, progress=Silent(), plant=PLANT, since=since)
+    ids = journal(fresh)["prediction_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == report.predictions_written == report.predictions_total
+    assert set(ids) == expected(fresh, since)
+    again = score.run(fresh, progress=Silent(), plant=PLANT, since=since)
+    assert (again.predictions_written, again.predictions_total) == (0, report.predictions_total)
+
+
+def test_overlapping_questions_add_only_what_is_new(fresh: Home) -> None:
+    late = score.run(fresh, progress=Silent(), plant=PLANT, since="2025-04-01T00:00Z")
+    early = score.run(fresh, progress=Silent(), plant=PLANT, since="2025-03-25T00:00Z")
+    assert early.predictions_written == early.predictions_total - late.predictions_total
+    newest = score.run(fresh, progress=Silent(), plant=PLANT)
+    assert (newest.predictions_written, newest.predictions_total) == (0, 12)
+    assert len(known_ids(fresh, PLANT)) == journal(fresh).num_rows == early.predictions_total
+
+
+class _DiedError(Exception):
+    pass
+
+
+def test_a_run_that_dies_between_two_units_is_finished_by_the_next(
+    fresh: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since, done = "2025-03-20T00:00Z", []
+    monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 20_000)
+    whole = score._commit
+
+    def dying(*arguments: Any) -> int:
+        if len(done) == 2:
+            raise _DiedError
+        done.append(arguments)
+        return whole(*arguments)
+
+    monkeypatch.setattr(score, "_commit", dying)
+    with pytest.raises(_DiedError):
+        score.run(fresh, progress=Silent(), plant=PLANT, since=since)
+    part = journal(fresh).num_rows
+    assert part == sum(entry[4] for entry in done) > 0
+    monkeypatch.setattr(score, "_commit", whole)
+    rest = score.run(fresh, progress=Silent(), plant=PLANT, since=since)
+    assert rest.predictions_written == rest.predictions_total - part > 0
+    assert set(journal(fresh)["prediction_id"].to_pylist()) == expected(fresh, since)
+    assert journal(fresh).num_rows == rest.predictions_total
+
+
+def test_two_runs_of_one_unit_commit_it_once(fresh: Home) -> None:
+    from cluster.commit import open_or_create, write_part
+
+    folder = fresh.table(PLANT, "predictions")
+    open_or_create(folder, SCHEMA)
+    row = SCHEMA.empty_table().to_pylist() or [dict.fromkeys(SCHEMA.names)]
+    table = pa.Table.from_pylist([row[0] | {"prediction_id": "x", "machine": "m"}], schema=SCHEMA)
+    first, second = (write_part(folder, table, stem="score-x") for _ in range(2))
+    assert score._commit(fresh, PLANT, "score-x", [first], 1) == 1
+    assert score._commit(fresh, PLANT, "score-x", [second], 1) == 0
+    assert journal(fresh).num_rows == 1 and not (Path(folder) / second.path).exists()
+
+
+def test_a_machine_that_fell_silent_long_ago_has_its_newest_window_too(
+    fresh: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "LOOK_BACK", 3_600_000_000)
+    report = score.run(fresh, progress=Silent(), plant=PLANT)
+    rows = journal(fresh)
+    assert report.predictions_total == 12 and sorted(rows["machine"].to_pylist()) == sorted(
+        set(rows["machine"].to_pylist())
+    )
+    data = load_plant(fresh, PLANT)
+    last = {m: s.last_tick * 3_600_000_000 for m, s in data.series.items()}
+    for machine, at in zip(rows["machine"].to_pylist(), rows["as_of"].cast(pa.int64()).to_pylist(), strict=True):
+        assert at <= last[machine] and at > last[machine] - 72 * 3_600_000_000

@@ -1,0 +1,253 @@
+"""Units streamed out of Parquet files are the whole history, cut anywhere: each window once, the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster.commit import commit_once, open_or_create, open_table, write_part
+from cluster.manifest import FileStatistics, Unit, statistics_of, units
+from cluster.storage import TIME, readings_schema
+from jobs.series.stream import Shape, joined, open_local, stream
+from models.config import Clock, WindowConfig
+from models.windows import MachineEvents, Series, series_of, silence, window_ending
+
+HOUR = 3_600_000_000
+SENSORS = ("a", "b")
+Rows = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def shape_of(*, length: int = 8, carry: int = 2) -> Shape:
+    return Shape(SENSORS, Clock(), WindowConfig(length=length, carry=carry))
+
+
+def history(rng: np.random.Generator, *, machines: int, hours: int, silent: float = 0.02) -> Rows:
+    """Irregular readings with missing cells, several a tick, and silences of every length."""
+    found: Rows = {}
+    for number in range(machines):
+        times = np.sort(rng.choice(hours * 60, size=int(rng.integers(1, hours * 2)), replace=False)) * (HOUR // 60)
+        jumps = np.cumsum(np.where(rng.random(len(times)) < silent, rng.integers(1, 40, len(times)), 0)) * HOUR
+        values = rng.normal(size=(len(times), 2)).astype(np.float32)
+        values[rng.random(values.shape) < 0.2] = np.nan
+        found[f"M-{number:02d}"] = (times + jumps + HOUR * 400_000, values)
+    return found
+
+
+def table_of(rows: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> pa.Table:
+    rows = list(rows)
+    names = [name for name, times, _ in rows for _ in times]
+    times = np.concatenate([times for _, times, _ in rows])
+    values = np.concatenate([values for _, _, values in rows])
+    columns = {s: pa.array(values[:, i], pa.float32(), from_pandas=True) for i, s in enumerate(SENSORS)}
+    return pa.table({"machine": names, "time": pa.array(times).cast(TIME), **columns})
+
+
+def write(folder: Path, rows: Rows, rng: np.random.Generator, *, row_group: int) -> list[str]:
+    """Months as ingest writes them: files by ranges of machines and of time, sorted by machine and time within."""
+    paths: list[str] = []
+    names = sorted(rows)
+    bounds = sorted({0, len(names), *rng.integers(0, len(names) + 1, 2).tolist()})
+    for low, high in pairwise(bounds):
+        own = names[low:high]
+        first, last = min(rows[m][0][0] for m in own), max(rows[m][0][-1] for m in own)
+        cuts = [first, *sorted(rng.integers(first, last + 1, 2).tolist()), last + 1]
+        for since, until in pairwise(cuts):
+            picked = [(m, (rows[m][0] >= since) & (rows[m][0] < until)) for m in own]
+            some = [(m, rows[m][0][keep], rows[m][1][keep]) for m, keep in picked if keep.any()]
+            if some:
+                path = folder / f"{len(paths):03d}.parquet"
+                pq.write_table(table_of(some), path, row_group_size=row_group)
+                paths.append(str(path))
+    return paths
+
+
+def seen(series: Series) -> list[int]:
+    known = ~np.isnan(series.values[:, :2]).all(axis=1)
+    known[: series.lead] = False
+    return series.ticks[known].tolist()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(4, 12), carry=st.integers(0, 4), cells=st.integers(1, 400))
+def test_each_window_comes_once_with_the_same_bytes_however_units_and_files_are_cut(
+    tmp_path: Path, seed: int, length: int, carry: int, cells: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    folder = tmp_path / f"{seed}-{length}-{carry}-{cells}"
+    folder.mkdir(exist_ok=True)
+    rows, shape = history(rng, machines=4, hours=150), shape_of(length=length, carry=carry)
+    paths = tuple(write(folder, rows, rng, row_group=int(rng.integers(5, 60))))
+    known = {m: MachineEvents(int(t[0]) - HOUR, errors_known_us=np.sort(t[:5])) for m, (t, _) in rows.items()}
+    whole = {
+        m: series_of(m, t, v, known[m], clock=shape.clock, window=shape.window) for m, (t, v) in rows.items()
+    }  # fmt: skip
+    ticks = [400_000, 400_900]
+    cuts = [None, *sorted(set(rng.integers(*ticks, 3).tolist())), None]
+    names = [None, "M-01", "M-03", None]
+    found: dict[str, list[Series]] = {m: [] for m in rows}
+    for low, high in pairwise(names):
+        for since, until in pairwise(cuts):
+            unit = Unit("pump", low, high, since, until, paths, 0)
+            for series in stream(unit, shape, known, most_cells=cells):
+                assert unit.holds(series.machine) and series.lead == length - 1
+                found[series.machine].append(series)
+    for machine, expected in whole.items():
+        parts = found[machine]
+        assert sorted(tick for part in parts for tick in seen(part)) == seen(expected)  # none lost, none twice
+        for part in parts:
+            for tick in seen(part):
+                assert window_ending(part, tick, length).tobytes() == window_ending(expected, tick, length).tobytes()
+        end_to_end = joined(sorted(parts, key=lambda s: s.first_tick + s.lead), known[machine], shape.clock)
+        assert end_to_end.first_tick == expected.first_tick and end_to_end.last_tick == expected.last_tick
+        np.testing.assert_array_equal(end_to_end.values[:, 2:], expected.values[:, 2:])
+        assert seen(end_to_end) == seen(expected)
+
+
+def test_a_tick_that_only_carries_belongs_to_the_unit_of_the_next_reading(tmp_path: Path) -> None:
+    shape, times = shape_of(length=4, carry=2), np.array([10, 13]) * HOUR
+    pq.write_table(table_of([("m", times, np.ones((2, 2), np.float32))]), tmp_path / "x.parquet")
+    files = (str(tmp_path / "x.parquet"),)
+    first, second = (
+        [tick for s in stream(Unit("t", None, None, since, until, files, 2), shape, {}) for tick in seen(s)]
+        for since, until in ((None, 11), (11, None))
+    )
+    assert (first, second) == ([10], [11, 12, 13])
+
+
+def test_nothing_is_carried_into_a_silence_longer_than_a_window(tmp_path: Path) -> None:
+    shape = shape_of(length=4, carry=2)
+    assert silence(shape.window) == 6
+    for gap, expected in ((6, [0, 1, 2, 6]), (7, [0, 7])):
+        times = np.array([100, 100 + gap]) * HOUR
+        found = series_of("m", times, np.ones((2, 2), np.float32), MachineEvents(), clock=Clock(), window=shape.window)
+        assert [tick - 100 for tick in seen(found)] == expected
+
+
+def test_a_silence_of_years_costs_no_rows(tmp_path: Path) -> None:
+    times = np.array([1, 2, 500_000, 500_001]) * HOUR
+    pq.write_table(table_of([("m", times, np.ones((4, 2), np.float32))]), tmp_path / "x.parquet")
+    parts = list(stream(Unit("t", None, None, None, None, (str(tmp_path / "x.parquet"),), 4), shape_of(), {}))
+    assert [len(part.values) for part in parts] == [9, 9] and [seen(p) for p in parts] == [[1, 2], [500_000, 500_001]]
+
+
+def test_a_sensor_that_came_later_is_empty_in_older_files(tmp_path: Path) -> None:
+    old = table_of([("m", np.array([1]) * HOUR, np.ones((1, 2), np.float32))]).drop_columns(["b"])
+    pq.write_table(old, tmp_path / "old.parquet")
+    pq.write_table(table_of([("m", np.array([2]) * HOUR, np.full((1, 2), 5, np.float32))]), tmp_path / "new.parquet")
+    files = tuple(str(tmp_path / name) for name in ("old.parquet", "new.parquet"))
+    (found,) = stream(Unit("t", None, None, None, None, files, 2), shape_of(carry=0), {})
+    np.testing.assert_array_equal(found.values[found.lead :, :2], [[1, np.nan], [5, 5]])
+
+
+def test_memory_does_not_grow_with_the_length_of_a_unit(tmp_path: Path) -> None:
+    import tracemalloc
+
+    shape, paths = shape_of(length=8), []
+    for month in range(40):
+        times = (np.arange(720) + 720 * month + 400_000) * HOUR
+        written = write_part(
+            tmp_path, table_of([(f"M-{m}", times, np.ones((720, 2), np.float32)) for m in range(5)]), stem=f"{month}"
+        )
+        paths.append(str(tmp_path / written.path))
+
+    def peak(files: list[str]) -> tuple[int, int]:
+        tracemalloc.start()
+        rows = sum(
+            len(s.values) - s.lead
+            for s in stream(Unit("t", None, None, None, None, tuple(files), 0), shape, {}, most_cells=20_000)
+        )
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return rows, most
+
+    short, long = peak(paths[:10]), peak(paths)
+    assert (short[0], long[0]) == (5 * 7200, 5 * 28800)
+    assert long[1] < 1.3 * short[1]
+
+
+def test_units_of_a_real_table_cover_every_machine_and_time_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    table = open_or_create(tmp_path / "t", readings_schema(SENSORS), partition_by=["month"])
+
+    files = []
+    for month in range(1, 7):
+        start = np.datetime64(f"2025-0{month}-01", "us").astype(np.int64)
+        times = start + np.arange(1, 700) * HOUR
+        rows = table_of([(f"M-{m:02d}", times, rng.normal(size=(699, 2)).astype(np.float32)) for m in range(20)])
+        files.append(write_part(tmp_path / "t", rows, stem="p", partition={"month": f"2025-0{month}"}))
+    commit_once(table, files, app_id="x")
+
+    opened = open_table(tmp_path / "t")
+    assert opened is not None
+    found = list(
+        units(
+            statistics_of(opened), [f"M-{m:02d}" for m in range(20)], machine_type="pump", num_sensors=2,
+            step_us=HOUR, overlap=20, parallel=4, unit_bytes=24 * 20_000,
+            footer=lambda path: open_local(str(tmp_path / "t" / path)).metadata,
+        )
+    )  # fmt: skip
+    assert len(found) >= 4
+    rows = [unit.num_rows for unit in found]
+    assert sum(rows) == pytest.approx(6 * 20 * 699, rel=0.02)
+    for machine in ("M-00", "M-07", "M-19", "unknown"):
+        own = sorted((u for u in found if u.holds(machine)), key=lambda u: -1 if u.since is None else u.since)
+        assert own[0].since is None and own[-1].until is None
+        assert all(a.until == b.since for a, b in pairwise(own))
+
+
+def statistics(machines: list[tuple[str, str]], times: list[tuple[int, int]], rows: list[int]) -> FileStatistics:
+    return FileStatistics(
+        pa.array([f"{n}.parquet" for n in range(len(rows))]), np.array(rows), pa.array([m for m, _ in machines]),
+        pa.array([m for _, m in machines]), np.array([t for t, _ in times]), np.array([t for _, t in times]),
+    )  # fmt: skip
+
+
+def plan(found: FileStatistics, names: list[str], **options: int | None) -> list[Unit]:
+    settings = {"parallel": 4, "unit_bytes": 24 * 1000, "overlap": 10, **options}
+    return list(units(found, names, machine_type="t", num_sensors=2, step_us=HOUR, **settings))  # type: ignore[arg-type]
+
+
+def test_one_machine_with_more_than_a_unit_is_cut_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 1)
+    found = plan(
+        statistics([("m", "m")] * 4, [(k * 100 * HOUR + 1, (k + 1) * 100 * HOUR) for k in range(4)], [1000] * 4), ["m"]
+    )
+    assert [(u.since, u.until) for u in found] == [(None, 100), (100, 200), (200, 300), (300, None)]
+    assert [len(u.files) for u in found] == [1, 2, 2, 2]  # the one before, for what windows look back on
+    assert [u.num_rows for u in found] == [1000] * 4
+
+
+def test_a_range_of_time_is_planned_from_the_files_that_can_hold_it() -> None:
+    spread = statistics([("a", "b")] * 3, [(k * 100 * HOUR + 1, (k + 1) * 100 * HOUR) for k in range(3)], [1000] * 3)
+    (unit,) = plan(spread, ["a", "b"], since=150, until=199)
+    assert (unit.since, unit.until, unit.files) == (150, 199, ("1.parquet",))
+    assert plan(spread, ["a", "b"], since=300) == []
+
+
+def test_a_file_without_statistics_may_hold_anything() -> None:
+    found = FileStatistics(
+        pa.array(["x"]), np.array([5]), pa.nulls(1, pa.string()), pa.nulls(1, pa.string()), np.array([-(2**62)]),
+        np.array([2**62]),
+    )  # fmt: skip
+    (unit,) = plan(found, ["a", "b"])
+    assert unit.files == ("x",) and unit.holds("a") and unit.holds("zzz")
+
+
+def test_an_empty_table_has_no_unit() -> None:
+    none = FileStatistics(pa.array([], pa.string()), np.array([], int), pa.array([], pa.string()),
+                          pa.array([], pa.string()), np.array([], int), np.array([], int))  # fmt: skip
+    assert plan(none, ["a"]) == []
+
+
+def test_a_range_that_begins_with_a_file_reads_the_one_before_for_its_first_windows() -> None:
+    spread = statistics([("a", "b")] * 2, [(1, 100 * HOUR), (100 * HOUR + 1, 200 * HOUR)], [1000] * 2)
+    (unit,) = plan(spread, ["a", "b"], since=100)
+    assert unit.files == ("0.parquet", "1.parquet") and unit.num_rows == pytest.approx(1000, rel=0.01)
