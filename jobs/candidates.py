@@ -36,7 +36,7 @@ from models.split import Split, draw
 from models.windows import Channel, Float, windows_ending
 
 CANDIDATES = "candidates.json"
-MOST_TICKS = 1_000_000  # of later time that a candidate is judged on: 0.4 GB with their hazards
+MOST_TICKS = 250_000  # of later time that a candidate is judged on: 130 MB with their hazards and exposures
 
 
 @dataclass(frozen=True)

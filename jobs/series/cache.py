@@ -114,6 +114,7 @@ def stored(folder: Path, digest: str) -> StoredUnit | None:
         if values.stat().st_size != unit.size_bytes:
             return None
         os.utime(values)
+        os.utime(index)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return unit
