@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from models.config import Frozen
 
 LiveKind = Literal["mqtt", "sparkplug", "kafka"]
-NAME = r"^[A-Za-z][A-Za-z0-9_]{0,31}\Z"
+NAME = r"^[A-Za-z][A-Za-z0-9_]{0,31}$"
 PORTS: dict[str, tuple[int, int]] = {"mqtt": (1883, 8883), "sparkplug": (1883, 8883), "kafka": (9092, 9093)}
 
 

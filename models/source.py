@@ -204,7 +204,7 @@ class SourceDescription(Frozen):
     def _told_apart(self) -> SourceDescription:
         if not self.streams and not self.live:
             raise ValueError("at least one of `streams` and `live`")
-        names = [stream.name for stream in (*self.streams, *self.live)]
+        names = [stream.name for stream in self.streams] + [live.name for live in self.live]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"a name of its own for each stream; {twice[0]!r} comes twice")
         return self
