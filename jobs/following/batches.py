@@ -18,7 +18,8 @@ from jobs.following.parse import decode, spool_folder
 from jobs.following.spool import Placed, read
 from jobs.ingesting import live
 from jobs.ingesting.live import LiveBatch
-from jobs.ingesting.plan import Plan, digest_of, last_sequence, plan_files
+from jobs.ingesting.numbering import last_sequence, plan_files
+from jobs.ingesting.plan import Plan, digest_of
 from models.source import SourceDescription
 
 BATCH_BYTES = 32 << 20

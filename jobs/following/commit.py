@@ -39,7 +39,7 @@ from cluster.storage import (
 from cluster.visibility import newest_state
 from jobs.following.parse import Decoded
 from jobs.ingesting.bounds import Bounds
-from jobs.ingesting.live import APP
+from jobs.ingesting.live import APP, TIDY
 from jobs.ingesting.parts import Part, read_back
 from jobs.ingesting.plan import Plan, work_folder
 from jobs.ingesting.rewrite import Rewritten, overlaps, rewrite, tiles
@@ -145,7 +145,7 @@ def _join(tables: Tables, name: str, month: str, small: Sequence[ReadingFile]) -
     versions: dict[str, int] = {}
     rows: dict[str, int] = {}
     _note(tables, name, versions, rows, 0)
-    _show(tables, versions, rows, f"compact-live-{secrets.token_hex(3)}")
+    _show(tables, versions, rows, f"{TIDY}{secrets.token_hex(3)}")
 
 
 def _commit_readings(tables: Tables, plan: Plan, name: str, parts: list[Part]) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from cluster.report import code_version
 from models.errors import MillwrightError
 
 APP = "millwright.follow"  # one id for all live batches, their number its version: a table's log stays small
+TIDY = "compact-live-"  # begins the name of what joins small files as they come
 _TAIL = 1 << 17
 
 

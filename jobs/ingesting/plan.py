@@ -21,8 +21,8 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.report import code_version
 from cluster.storage import read_machines
-from jobs.ingesting import live
 from jobs.ingesting.fingerprint import Spans, digests, fingerprints
+from jobs.ingesting.numbering import last_sequence, plan_files
 from jobs.sources import archive
 from models.errors import InputError, MillwrightError
 from models.source import SensorColumn, SourceDescription, Stream
@@ -101,23 +101,6 @@ def save(home: Home, plan: Plan) -> Plan:
 def plans(home: Home, plant: str) -> list[Plan]:
     """Every plan of the plant, in delivery order."""
     return [_read(path) for path in plan_files(home, plant)]
-
-
-def plan_files(home: Home, plant: str) -> list[Path]:
-    """The files of the plans, in delivery order; beside them lies what the gate found."""
-    paths = (path for path in home.of(plant).plans.glob("[0-9]*.json") if "." not in path.stem)
-    return sorted(paths, key=lambda path: sequence_of(path.stem))
-
-
-def sequence_of(batch: str) -> int:
-    """A batch's number, which has more than six digits once live streams have made a million."""
-    number = batch.partition("-")[0]
-    return int(number) if number.isdigit() else 0
-
-
-def last_sequence(home: Home, plant: str) -> int:
-    """The number of the newest batch, of files or of a live stream; 0 where there is none."""
-    return max([live.last_sequence(home, plant), *(sequence_of(path.stem) for path in plan_files(home, plant))])
 
 
 def _read(path: Path) -> Plan:

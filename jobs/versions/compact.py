@@ -26,7 +26,8 @@ from cluster.turns import only_one
 from cluster.visibility import newest_state, show_versions, visible_versions
 from jobs.ingesting import live
 from jobs.ingesting.bounds import Bounds
-from jobs.ingesting.plan import last_sequence, plans
+from jobs.ingesting.numbering import last_sequence
+from jobs.ingesting.plan import plans
 from jobs.ingesting.tables import SERIAL
 from jobs.versions.slices import by_month, is_sorted, meeting, overlap, read_slice, slices
 from models.errors import MillwrightError
