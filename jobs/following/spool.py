@@ -76,6 +76,7 @@ class Spool:
     def __init__(self, folder: Path, *, most_bytes: int, start: int = 0) -> None:
         """``start``: the number that a spool without any segment begins with."""
         self.folder, self.most_bytes = folder, most_bytes
+        self.segment_bytes = min(SEGMENT_BYTES, most_bytes // 4)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._sizes = {int(path.stem): path.stat().st_size for path in segments(folder)}
@@ -112,7 +113,7 @@ class Spool:
             framed.append(_FRAME.pack(len(data), zlib.crc32(data)) + data)
         whole = b"".join(framed)
         with self._writing:
-            if self._sizes[self._segment] >= SEGMENT_BYTES:
+            if self._sizes[self._segment] >= self.segment_bytes:
                 self._roll()
             self._file.write(whole)
             self._file.flush()
@@ -123,7 +124,10 @@ class Spool:
             return self.next
 
     def drop(self, before: int) -> None:
-        """Remove the segments whose records all come before a number; the newest stays."""
+        """Remove the segments whose records all come before a number; a newest one that is not yet large stays."""
+        with self._writing:
+            if before >= self.next and self._sizes[self._segment] >= self.segment_bytes:
+                self._roll()  # else a spool that is full of what is done would take nothing more
         firsts = sorted(self._sizes)
         for first, following in pairwise(firsts):
             if following > before:

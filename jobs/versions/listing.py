@@ -205,7 +205,8 @@ def _added(first: Entry, more: Entry) -> Entry:
 def _live_detail(home: Home, plant: str, batch: live.LiveBatch) -> BatchDetail:
     known = states(home, plant)
     at = next((number for number, state in enumerate(known) if state.cause == batch.batch), None)
-    entry, rows, from_files = Entry(id=batch.batch, kind="live", finished=at is not None), {}, True
+    entry, from_files = Entry(id=batch.batch, kind="live", finished=at is not None), True
+    rows: dict[str, dict[str, int]] = {}
     if at is not None:
         before = known[at - 1] if at else None
         entry = _live(known[at], before, batch, _entry(known[at], before, None))

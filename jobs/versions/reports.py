@@ -149,7 +149,8 @@ def _cells(entry: Entry) -> list[str]:
     name = entry.id or "(not named)"
     if entry.kind == "live":
         live: list[int | None] = [entry.rows_ingested, entry.rows_added, None, entry.rows_superseded, entry.rows_quarantined]
-        name += f" and {entry.detail['batches'] - 1:,} live more" if entry.detail.get("batches", 1) > 1 else " (live)"
+        number = entry.detail.get("batches", 1)
+        name += f" and {number - 1:,} live more" if number > 1 else " (live)"
         told = ["" if n is None else f"{n:,}" for n in live]
         return [name, _when(entry), entry.code_version, "", "", *told, ", ".join(changed)]
     if entry.kind != "batch":
