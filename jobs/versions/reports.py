@@ -148,7 +148,8 @@ def _cells(entry: Entry) -> list[str]:
     changed = [f"{n.removeprefix('readings/')} {_or_none(entry.before.get(n))}>{v}" for n, v in entry.after.items()]
     name = entry.id or "(not named)"
     if entry.kind == "live":
-        live: list[int | None] = [entry.rows_ingested, entry.rows_added, None, entry.rows_superseded, entry.rows_quarantined]
+        live: list[int | None] = [entry.rows_ingested, entry.rows_added, None]
+        live += [entry.rows_superseded, entry.rows_quarantined]
         number = entry.detail.get("batches", 1)
         name += f" and {number - 1:,} live more" if number > 1 else " (live)"
         told = ["" if n is None else f"{n:,}" for n in live]

@@ -162,7 +162,7 @@ def test_over_a_real_broker_an_unknown_node_is_asked_for_its_births_and_then_hea
     bad = {"alias": 7, "float_value": 68.0, "timestamp": t0_ms + 2000, "quality": 0}
     client.publish("spBv1.0/g/DDATA/edge/press", payload(data, bad, seq=2))
     client.publish("spBv1.0/g/NDATA/edge", b"\xff\xff")
-    eventually(lambda: (home.table("p", "quarantine") / "_delta_log").is_dir())
+    eventually((home.table("p", "quarantine") / "_delta_log").is_dir)
     eventually(lambda: read_quarantine(home, "p").num_rows == 3)
     report = follow.end()
     client.disconnect()
@@ -175,6 +175,5 @@ def test_over_a_real_broker_an_unknown_node_is_asked_for_its_births_and_then_hea
     assert sorted(r["reason"] for r in read_quarantine(home, "p").to_pylist()) == [
         "bad_protobuf", "bad_quality", "no_birth"
     ]  # fmt: skip
-    assert report["plants"][0]["sparkplug"] == {"before_birth": 1, "births": 2, "rebirths_asked": 1} | {
-        key: 0 for key in report["plants"][0]["sparkplug"] if key in ("historical", "gaps")
-    }
+    counted = {key: number for key, number in report["plants"][0]["sparkplug"].items() if number}
+    assert counted == {"before_birth": 1, "births": 2, "rebirths_asked": 1}
