@@ -28,7 +28,7 @@ from tests.jobs.live_broker import Broker, Follow, connected, eventually, line
 
 MACHINES, SENSORS = 500, 24
 SECONDS = int(os.environ.get("MILLWRIGHT_BENCH_STREAM_S", "600"))
-MOST_P99_S, MOST_GROWTH = 5.0, 0.15
+MOST_P99_S, MOST_GROWTH = 5.0, 0.1  # growth: over the second half, when small files have been joined
 
 
 def latencies_s(home: Home) -> np.ndarray:
@@ -71,15 +71,16 @@ def test_five_hundred_machines_at_one_hertz(tmp_path: Path) -> None:
     late = latencies_s(home)
     p50, p99, most = np.quantile(late, [0.5, 0.99, 1.0]).tolist()
     warm = next((rss for at, rss in memory if at >= min(60, SECONDS / 2)), memory[-1][1])
-    growth = last_rss / warm - 1
+    half = next((rss for at, rss in memory if at >= took_s / 2), memory[-1][1])
+    growth = last_rss / half - 1
     cpu = (after.user + after.system - busy.user - busy.system) / took_s
     log = len(list((home.table("p", "readings/machine") / "_delta_log").glob("*.json")))
     print(
         f"\n{MACHINES} machines x {SENSORS} sensors, 1 Hz, {SECONDS} s: {published['messages']:,} messages, "
         f"{published['messages'] - len(late):,} lost, publisher at most {published['late_s']} s late\n"
         f"publish to committed and visible: p50 {p50:.2f} s, p99 {p99:.2f} s, most {most:.2f} s\n"
-        f"follower: {cpu:.2f} cores, {warm / 2**20:.0f} MB after warming up, {last_rss / 2**20:.0f} MB at the end "
-        f"({100 * growth:+.1f} %)\n"
+        f"follower: {cpu:.2f} cores, {warm / 2**20:.0f} MB after a minute (or half), {half / 2**20:.0f} MB at half, "
+        f"{last_rss / 2**20:.0f} MB at the end ({100 * growth:+.1f} % since half)\n"
         f"{report['batches']:,} batches, {len(reading_files(home, 'p'))} files, {log} entries of the log"
     )
     assert len(late) == published["messages"]

@@ -76,7 +76,8 @@ def test_one_value_a_message_with_its_sensor_in_the_topic() -> None:
 def test_tags_and_qualities_in_the_payload() -> None:
     own = live(layout="long", machine=LiveMachine(kind="constant", value="K1"), tag_field="tag", quality_field="q",
                quality_good=("GOOD",))  # fmt: skip
-    found = decode(own, ("t", {"tag": "temp_degF", "value": 32, "q": "GOOD"}), ("t", {"tag": "rpm", "value": 1, "q": "BAD"}))
+    bad = {"tag": "rpm", "value": 1, "q": "BAD"}
+    found = decode(own, ("t", {"tag": "temp_degF", "value": 32, "q": "GOOD"}), ("t", bad))
     assert table(found) == [{"machine": "K1", "time": NOW, "temp": pytest.approx(0, abs=1e-4)}]
     assert [w.reason.value for w in found.wrong] == ["bad_quality"]
 

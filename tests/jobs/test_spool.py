@@ -25,7 +25,9 @@ def numbers(folder: Path, first: int = 0, at: tuple[int, int] | None = None) -> 
     st.none() | st.binary(max_size=9),
 )  # fmt: skip
 @settings(max_examples=50, deadline=None)
-def test_a_record_comes_back_as_it_went(topic: str, body: bytes, offset: int, partition: int, key: bytes | None) -> None:
+def test_a_record_comes_back_as_it_went(
+    topic: str, body: bytes, offset: int, partition: int, key: bytes | None
+) -> None:
     own = Record("s", topic, body, 5, offset=offset, partition=partition, key=key)
     assert Record.unpacked(own.packed()) == own
 
