@@ -83,14 +83,14 @@ class Batches:
         ranges: dict[str, tuple[int, int]] = {}
         offsets = live.offsets(self.home, self.source.plant)
         first: Placed | None = None
-        last, size = self.next, 0
+        last, size, at = self.next, 0, self._last
         for placed in self._from_next():
             if placed.number >= min(upto, self.next + most) or size > BATCH_BYTES:
                 break
             first = first or placed
             record, last = placed.record, placed.number + 1
             size += len(record.body)
-            self._last = placed.segment, placed.byte
+            at = placed.segment, placed.byte
             key, offset = _place(placed)
             ranges[key] = (ranges.get(key, (offset, 0))[0], offset)
             if record.partition >= 0:
@@ -102,7 +102,7 @@ class Batches:
             last=last, at=(first.segment, first.byte), ranges=_bounded(ranges), offsets=offsets,
             source_digest=digest_of(self.source), now=datetime.now(UTC),
         )  # fmt: skip
-        self.next = last
+        self.next, self._last = last, at
         return batch
 
     def _from_next(self) -> Iterator[Placed]:
@@ -152,7 +152,7 @@ def _place(placed: Placed) -> tuple[str, int]:
     return f"{record.stream}/{record.topic}/{record.partition}", record.offset
 
 
-def _bounded(ranges: dict[str, tuple[int, int]], most: int = 200) -> dict[str, tuple[int, int]]:
+def _bounded(ranges: dict[str, tuple[int, int]], most: int = 24) -> dict[str, tuple[int, int]]:
     """By topic; by stream where a batch has more topics than a line of the record should name."""
     if len(ranges) <= most:
         return ranges

@@ -50,7 +50,9 @@ async def follow_mqtt(
         client._client.manual_ack_set(True)  # aiomqtt has no way of its own to say so
         try:
             async with client:
-                await client.subscribe([(topic, 1) for topic in live.topics])
+                granted = await client.subscribe([(topic, 1) for topic in live.topics])
+                if refused := [str(code) for code in granted if getattr(code, "is_failure", False)]:
+                    raise aiomqtt.MqttError(f"subscription refused: {', '.join(refused)}")
                 if is_told:
                     note(f"{plant}: {live.name}: the broker is back")
                 wait, is_told = FIRST_WAIT_S, False

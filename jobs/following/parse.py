@@ -15,16 +15,18 @@ import pyarrow as pa
 from cluster.added import added
 from cluster.home import Home
 from cluster.storage import QUARANTINE
-from jobs.following.decode import Decoder
+from jobs.following.decode import Decoder, refused
 from jobs.following.spool import Record, read
 from jobs.ingesting.live import LiveBatch
-from jobs.ingesting.parse import Parsed
+from jobs.ingesting.parse import UNUSABLE, Parsed
 from jobs.ingesting.parts import Origin, PartWriter, write_ipc
 from jobs.ingesting.plan import Plan
 from jobs.sources import readings
-from jobs.sources.raw import Wrong
+from jobs.sources.raw import Reason, Wrong
 from models.live import LiveStream
 from models.source import SensorColumn, SourceDescription
+
+STRANGE = (*UNUSABLE, ValueError, TypeError, KeyError, OverflowError, RecursionError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,9 @@ def _parsed(
     work: Path,
 ) -> Parsed:  # fmt: skip
     name = decoder.live.name
-    chunk = decoder.chunk([record for _, record in own])
-    stream = decoder.stream()
     now_us = round(batch.created_at.timestamp() * 1e6)
-    rows = readings.canonical(chunk, stream, name, now_us=now_us)
+    rows = _rows(decoder, [record for _, record in own], now_us)
+    stream = decoder.stream()
     writer = PartWriter(work, Origin(name, name, order, 0, types, stream.machine_type))
     writer.add(rows.table)
     new: dict[str, SensorColumn] = decoder.new
@@ -90,6 +91,24 @@ def _parsed(
     if rows.wrong:
         found.quarantine = [write_ipc(work, f"{order:06d}-wrong", _quarantine(rows.wrong, own, batch, name))]
     return found
+
+
+def _rows(decoder: Decoder, records: list[Record], now_us: int) -> readings.Readings:
+    """A message that the code for rows of files cannot take, however strange it is, is told, and the others go on."""
+    start = dict(decoder.new)
+    try:
+        return readings.canonical(decoder.chunk(records), decoder.stream(), decoder.live.name, now_us=now_us)
+    except STRANGE:
+        usable = []
+        for record in records:
+            alone = Decoder(decoder.live, decoder.known, decoder.added, dict(start))
+            try:
+                readings.canonical(alone.chunk([record]), alone.stream(), decoder.live.name, now_us=now_us)
+                usable.append(record)
+            except STRANGE as error:
+                usable.append(refused(record, Reason.JSON, f"{type(error).__name__}: {str(error)[:100]}"))
+        decoder.new = start
+        return readings.canonical(decoder.chunk(usable), decoder.stream(), decoder.live.name, now_us=now_us)
 
 
 def _quarantine(wrong: list[Wrong], own: list[tuple[int, Record]], batch: LiveBatch, stream: str) -> pa.Table:

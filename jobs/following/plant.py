@@ -23,7 +23,6 @@ from jobs.following.report import PlantFollow
 from jobs.following.sparkplug import Nodes
 from jobs.following.spool import Record, Spool
 from jobs.ingesting import live
-from models.errors import MillwrightError
 from models.live import LiveStream
 
 FLUSH_S = 0.04  # messages that come within it are flushed to disk together
@@ -91,14 +90,12 @@ class Follower:
         self.inbox.append((records, acknowledge))
 
     def _append(self, spool: Spool, records: list[Record]) -> None:
-        while spool.is_full and not self.halt.is_set():
+        while spool.is_full and not self.halt.is_set():  # then they are read again by the next run
             self._tell_full()
             time.sleep(0.1)
         if not spool.is_full:
             spool.append(records)
             self.report.messages += len(records)
-        elif self.halt.is_set():
-            raise MillwrightError("Stopped while the spool was full", expected="room", where=spool.folder)
 
     async def _flush(self, spool: Spool) -> None:
         """Inbox to disk, then acknowledged. A full spool, or a full disk, acknowledges nothing."""
@@ -129,21 +126,24 @@ class Follower:
         settings = self.home.settings.follow
         batches = Batches(self.home, self.home.source(self.plant), self.progress)
         oldest = time.monotonic() if spool.next > batches.next else None
+        left = live.open_batch(self.home, self.plant) is not None
         while True:
-            waiting = spool.next - batches.next
-            if waiting and oldest is None:
-                oldest = time.monotonic()
-            if not waiting and self.ended.is_set() and live.open_batch(self.home, self.plant) is None:
-                return
-            due = oldest is not None and time.monotonic() - oldest >= settings.batch_s
-            if not waiting or not (due or waiting >= settings.batch_messages or self.ended.is_set()):
-                if self.ended.wait(0.02) and not waiting:
+            waiting, now = spool.next - batches.next, time.monotonic()
+            if not waiting and not left:
+                oldest = None
+                if self.ended.wait(0.02) and spool.next == batches.next:
                     return
                 continue
+            oldest = now if oldest is None else oldest
+            is_due = now - oldest >= settings.batch_s or waiting >= settings.batch_messages
+            if not (left or is_due or self.ended.is_set()):
+                self.ended.wait(0.02)
+                continue
             done = self._one(batches, spool)
+            left = done is None and live.open_batch(self.home, self.plant) is not None
             if done is None and self.ended.is_set():
                 return
-            oldest = time.monotonic() if spool.next > batches.next else None
+            oldest = None
 
     def _one(self, batches: Batches, spool: Spool) -> Done | None:
         settings = self.home.settings.follow
