@@ -61,6 +61,7 @@ class Tables:
     machines: dict[str, int | None] = field(default_factory=dict)  # first moment that is known, None: listed
     types: dict[str, str] = field(default_factory=dict)
     machines_version: int = -1
+    machines_ahead: bool = False
 
     def refresh(self) -> None:
         """What others have done since. To be called before a batch is decoded."""
@@ -74,7 +75,7 @@ class Tables:
                 self.types.setdefault(row["machine"], row["machine_type"])
                 moment = to_us(row["valid_from"]) if row["inferred"] and row["valid_from"] else None
                 self.machines[row["machine"]] = moment
-            self.machines_version = shown
+            self.machines_version, self.machines_ahead = shown, table is not None and table.version() > shown
 
     def table(self, name: str, schema: pa.Schema, partition_by: Sequence[str] = ()) -> DeltaTable:
         """At its newest version, with at least these columns."""
@@ -99,8 +100,10 @@ def commit(tables: Tables, decoded: Decoded) -> dict[str, int]:
         lost, more = _commit_readings(tables, plan, name, parts)
         superseded += lost
         _note(tables, name, versions, rows, more)
-    if _concerns_machines(tables, batch):
+    concerned = _concerns_machines(tables, batch)
+    if concerned:
         commit_machines(home, batch)
+    if concerned or tables.machines_ahead:  # a killed run has written them, and shown nothing
         table = open_table(home.table(plan.plant, "machines"))
         if table is not None:
             versions["machines"], rows["machines"] = table.version(), table.count()
