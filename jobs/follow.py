@@ -34,7 +34,7 @@ def run(home: Home, *, plant: str | None = None, seconds: float | None = None, p
     if not names or not home.source(names[0]).live:
         raise InputError(
             "No live stream to follow", expected="a [[live]] section in a source description", found="none",
-            where=home.of(plant).source if plant else home.sources, do="Describe one; docs/decisions.md says how",
+            where=home.of(plant).source if plant else home.sources, do="Describe one: README.md shows how",
         )  # fmt: skip
     report = FollowReport(plants=[PlantFollow(name=name) for name in names])
     with ExitStack() as locks:
