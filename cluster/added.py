@@ -34,7 +34,9 @@ def added(home: Home, plant: str) -> Added:
             "Unreadable list of added sensors", expected="the file as ingest wrote it", found=error.errors()[0]["msg"],
             where=path, do=f"Delete it and run `millwright ingest --plant {plant}`",
         ) from error  # fmt: skip
-    described = {stream.name: stream.sensors for stream in home.source(plant).streams}
+    source = home.source(plant)
+    described = {stream.name: stream.sensors for stream in source.streams}
+    described |= {live.name: source.live_sensors for live in source.live}
     return {
         stream: own
         for stream, columns in found.items()
@@ -54,7 +56,8 @@ def full_source(home: Home, plant: str) -> SourceDescription:
     """The plant's source description with the sensors that came later."""
     source, new = home.source(plant), added(home, plant)
     streams = [s.model_copy(update={"sensors": {**new.get(s.name, {}), **s.sensors}}) for s in source.streams]
-    return source.model_copy(update={"streams": tuple(streams)})
+    live = {raw: column for own in source.live for raw, column in new.get(own.name, {}).items()}
+    return source.model_copy(update={"streams": tuple(streams), "live_sensors": {**live, **source.live_sensors}})
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,13 @@ def ingest(
 ) -> None: ...
 
 
+@_verb("follow")
+def follow(
+    plant: PlantOption = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="How long. [until Ctrl-C]")] = None,
+) -> None: ...
+
+
 @_verb("quality")
 def quality(
     plant: PlantOption = None,

@@ -78,6 +78,14 @@ class TimeSettings(Frozen):
     dayfirst: bool | None = None
 
 
+class FollowSettings(Frozen):
+    """Live streams: a batch every ``batch_s``, or sooner where ``batch_messages`` have come."""
+
+    batch_s: float = Field(1.5, gt=0, le=60)
+    batch_messages: int = Field(5_000, ge=1, le=200_000)
+    spool_mb: int = Field(1024, ge=1)  # messages that may wait on disk; beyond it none is acknowledged
+
+
 class RegistrySettings(Frozen):
     uri: str | None = None  # None: SQLite in the home
 
@@ -117,6 +125,7 @@ class Settings(Frozen):
     split: SplitSettings = SplitSettings()
     history: HistorySettings = HistorySettings()
     time: TimeSettings = TimeSettings()
+    follow: FollowSettings = FollowSettings()
     registry: RegistrySettings = RegistrySettings()
     lineage: LineageSettings = LineageSettings()
     model: ModelConfig = ModelConfig()

@@ -30,7 +30,7 @@ HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=F
 def settle(path: Path, *, after: int) -> None:
     """The log's entries since a version to disk; from time to time a checkpoint."""
     log = path / "_delta_log"
-    new = [entry for entry in _entries(path) if int(entry.stem) > after]
+    new = list(_entries_after(path, after))
     flush([*new, log])
     if any(int(entry.stem) % CHECKPOINT == 0 for entry in new if int(entry.stem)):
         DeltaTable(str(path)).create_checkpoint()
@@ -56,6 +56,13 @@ def drop_torn(path: Path) -> bool:
 
 def _entries(path: Path) -> list[Path]:
     return sorted(entry for entry in (path / "_delta_log").glob("*.json") if entry.stem.isdigit())
+
+
+def _entries_after(path: Path, version: int) -> Iterator[Path]:
+    """In order. They are asked for by name: a live stream's log has tens of thousands of entries a day."""
+    while (entry := path / "_delta_log" / f"{version + 1:020}.json").exists():
+        yield entry
+        version += 1
 
 
 def _is_whole(entry: Path) -> bool:

@@ -75,8 +75,8 @@ def edited(path: Path) -> bool:
 def _key(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
     """``streams.readings.time.column`` rather than ``streams.0.time.column``."""
     parts = [str(part) for part in location]
-    if len(location) > 1 and location[0] == "streams" and isinstance(location[1], int):
-        stream = tree["streams"][location[1]]
+    if len(location) > 1 and location[0] in ("streams", "live") and isinstance(location[1], int):
+        stream = tree[location[0]][location[1]]
         parts[1] = str(stream.get("name", location[1])) if isinstance(stream, dict) else parts[1]
     return ".".join(parts) or "the whole file"
 
@@ -117,7 +117,17 @@ def _body(description: SourceDescription, notes: Notes) -> str:
         prefix = f"streams.{stream.name}."
         own = {key.removeprefix(prefix): text for key, text in notes.items() if key.startswith(prefix)}
         streams.append(_stream(stream, own))
-    document.add("streams", streams)
+    if description.streams:
+        document.add("streams", streams)
+    if description.live_sensors:
+        document.add("live_sensors", _table("sensors", description.live_sensors, {}))
+    live: AoT = tomlkit.aot()
+    for own_live in description.live:
+        table = tomlkit.table()
+        table.update(own_live.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
+        live.append(table)
+    if description.live:
+        document.add("live", live)
     return tomlkit.dumps(document)
 
 

@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "simulate": Verb("jobs.simulate:run", "Write the raw files of a fleet, one folder a plant.", True),
     "connect": Verb("jobs.connect:run", "Find out what a plant's files hold, and write that down.", True),
     "ingest": Verb("jobs.ingest:run", "Raw files to history, exactly once; wrong rows to quarantine.", needs_ray=True),
+    "follow": Verb("jobs.follow:run", "Live streams (MQTT, Sparkplug B, Kafka) to history.", traced=False),
     "quality": Verb("jobs.quality:run", "What is in the data, what was found in it, what is held.", traced=False),
     "labels": Verb("jobs.labels:run", "Every event: failure, censored or excluded, and why.", needs_ray=True),
     "history": Verb("jobs.history:run", "What each version added and from where; compact; retain.", traced=False),

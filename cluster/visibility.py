@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ AsOf = str | datetime | None  # a batch's id, a time (text: ISO), a data version
 BATCH = re.compile(r"^\d{6,}-[0-9a-f]{12}\Z")
 _TABLE = r"(?!\.)[^@,/]+(/(?!\.)[^@,/]+)?"  # below the plant's own folder: no way leads up or out
 _VERSIONS = re.compile(rf"^{_TABLE}@\d{{1,18}}(,{_TABLE}@\d{{1,18}})*\Z")
+_TAIL = 1 << 16  # bytes of the record that hold its newest states
 _BELOW = re.compile(rf"^{_TABLE}\Z")
 
 
@@ -79,31 +80,67 @@ def show_versions(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Make these versions the ones that readers see, at once, and write down when and why."""
-    before = states(home, plant)
-    if before and before[-1] not in _written(_record(home, plant)):
-        _append(_record(home, plant), before[-1])  # a run was killed between showing it and writing it down
+    before, is_written = _newest(home, plant)
+    if before and not is_written:
+        _append(_record(home, plant), before)  # a run was killed between showing it and writing it down
     text = orjson.dumps(versions, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
     write_atomically(_pointer(home, plant), text + "\n")
     now = datetime.now(UTC)
-    at = max(now, before[-1].at) if before else now  # a clock that was set back makes no history
+    at = max(now, before.at) if before else now  # a clock that was set back makes no history
     _append(_record(home, plant), State(at, versions, cause, dict(rows or {}), dict(detail or {})))
 
 
 def remark(home: Home, plant: str, cause: str, detail: Mapping[str, Any]) -> None:
     """Write down something that left what readers see as it was."""
-    before = states(home, plant)
+    before, _ = _newest(home, plant)
     if before:
-        at = max(datetime.now(UTC), before[-1].at)
-        _append(_record(home, plant), State(at, before[-1].versions, cause, before[-1].rows, dict(detail)))
+        at = max(datetime.now(UTC), before.at)
+        _append(_record(home, plant), State(at, before.versions, cause, before.rows, dict(detail)))
 
 
 def states(home: Home, plant: str) -> list[State]:
     """Every state there was, oldest first; the last is what is visible now."""
-    found, now = _written(_record(home, plant)), _current(home, plant)
-    if now is not None and (not found or found[-1].versions != now):
-        at = datetime.fromtimestamp(_pointer(home, plant).stat().st_mtime, UTC)
-        found.append(State(max(at, found[-1].at) if found else at, now))
-    return found
+    found = _written(_record(home, plant))
+    unwritten = _unwritten(home, plant, found[-1] if found else None)
+    return [*found, unwritten] if unwritten else found
+
+
+def newest_state(home: Home, plant: str) -> State | None:
+    """What is visible now, whatever the number of states before it."""
+    return _newest(home, plant)[0]
+
+
+def _newest(home: Home, plant: str) -> tuple[State | None, bool]:
+    """The newest state, read from the record's end, and whether it is written down there."""
+    path, size = _record(home, plant), _TAIL
+    last: list[State] = []
+    while path.is_file() and not last:
+        lines = _tail(path, size)
+        for line in reversed(lines):
+            if last := _states_of([line], path):
+                break
+        if size >= path.stat().st_size:
+            break
+        size *= 16
+    unwritten = _unwritten(home, plant, last[0] if last else None)
+    return unwritten or (last[0] if last else None), unwritten is None
+
+
+def _unwritten(home: Home, plant: str, last: State | None) -> State | None:
+    now = _current(home, plant)
+    if now is None or (last is not None and last.versions == now):
+        return None
+    at = datetime.fromtimestamp(_pointer(home, plant).stat().st_mtime, UTC)
+    return State(max(at, last.at) if last else at, now)
+
+
+def _tail(path: Path, size: int) -> list[bytes]:
+    """Whole lines at a file's end."""
+    with path.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - size)
+        file.seek(start)
+        lines = file.read().splitlines()
+    return lines[1:] if start else lines
 
 
 def parse_time(as_of: str | datetime) -> datetime:
@@ -148,8 +185,12 @@ def _record(home: Home, plant: str) -> Path:
 
 
 def _written(path: Path) -> list[State]:
+    return _states_of(path.read_bytes().splitlines() if path.is_file() else [], path)
+
+
+def _states_of(lines: Iterable[bytes], path: Path) -> list[State]:
     found = []
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
+    for line in lines:
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:  # a process died while it wrote the line; what it showed is in visible.json

@@ -95,6 +95,9 @@ def run(home: Home, *, path: Path, plant: str, force: bool = False, progress: Pr
     groups, broken = group(root, files)
     _note_broken(broken, groups, path, progress)
     description, notes, drafts = _describe(home, plant, root, groups, broken)
+    if target.is_file():  # what no file tells stays, even with --force
+        before = read_source(target)
+        description = description.model_copy(update={"live": before.live, "live_sensors": before.live_sensors})
     progress.step(f"Writing {target}")
     write_source(target, description, notes)
     lineage.writes_file(target)

@@ -16,6 +16,7 @@ from cluster import lineage
 from cluster.home import Home
 from cluster.report import Progress
 from cluster.visibility import BATCH, parse_time
+from jobs.ingesting import live
 from jobs.ingesting.plan import plan_path
 from jobs.versions.compact import STEM, compact
 from jobs.versions.difference import difference
@@ -100,11 +101,14 @@ class _Asked:
     def owner(self, version: str) -> str:
         """The plant that is meant: the only one, or the one that has this batch. Raises InputError."""
         is_batch = bool(BATCH.match(version))
-        found = [name for name in self.names if is_batch and plan_path(self.home, name, version).is_file()]
+        found = [name for name in self.names if is_batch and self._has(name, version)]
         candidates = found or self.names
         if len(candidates) > 1:
             raise InputError("Which plant?", expected="--plant NAME", found=f"{', '.join(candidates)}")
         return candidates[0]
+
+    def _has(self, plant: str, batch: str) -> bool:
+        return plan_path(self.home, plant, batch).is_file() or live.find(self.home, plant, batch) is not None
 
 
 def _diff(asked: _Asked, first: str, second: str) -> DiffReport:

@@ -28,6 +28,7 @@ from cluster.home import Home
 from cluster.report import Progress
 from cluster.storage import read_machines
 from cluster.turns import only_one
+from jobs.following.batches import finish_left
 from jobs.ingesting import tables
 from jobs.ingesting.check import check
 from jobs.ingesting.machines import machine_types
@@ -106,6 +107,8 @@ def run(
 
 def _ingest(home: Home, names: list[str], accept: str | None, progress: Progress, spread: Spread) -> list[PlantIngest]:
     reports = {name: PlantIngest(name=name) for name in names}
+    for name in names:
+        finish_left(home, name)
     while names:
         progress.step("Looking for new files")
         plans = list(_plans(home, names, reports, accept))
@@ -149,6 +152,9 @@ def _plan(home: Home, name: str, report: PlantIngest, accept: str | None) -> Pla
         return plan
     if accept is not None:
         return accepted_plan(home, name, accept, now=datetime.now(UTC))
+    if not source.streams:
+        report.notes.append("it has live streams only: `millwright follow` reads them")
+        return None
     before = known(home, name)
     files = new_files(source, before)
     if unread := strangers(source, home.of(name).source.stat().st_mtime_ns):

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config import Clock, Frozen
 from models.errors import InputError
+from models.live import LiveStream
 from models.units import CANONICAL_UNIT
 
 Role = Literal["readings", "failures", "maintenance", "errors", "operating_states", "machines", "ignored"]
@@ -180,12 +181,17 @@ class Stream(Frozen):
 
 
 class SourceDescription(Frozen):
-    """All of a plant's raw data. ``doubts`` are what ``connect`` could not settle: code -> question."""
+    """All of a plant's raw data. ``doubts`` are what ``connect`` could not settle: code -> question.
+
+    ``live`` are streams of messages, and ``live_sensors`` their sensors that no file has: by key, tag or metric.
+    """
 
     plant: str
     root: str
     clock: Clock = Clock()
-    streams: tuple[Stream, ...] = Field(min_length=1)
+    streams: tuple[Stream, ...] = ()
+    live: tuple[LiveStream, ...] = ()
+    live_sensors: dict[str, SensorColumn] = {}
     checks: Checks = Checks()
     doubts: dict[str, str] = {}
 
@@ -196,7 +202,9 @@ class SourceDescription(Frozen):
 
     @model_validator(mode="after")
     def _told_apart(self) -> SourceDescription:
-        names = [stream.name for stream in self.streams]
+        if not self.streams and not self.live:
+            raise ValueError("at least one of `streams` and `live`")
+        names = [stream.name for stream in self.streams] + [live.name for live in self.live]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"a name of its own for each stream; {twice[0]!r} comes twice")
         return self
@@ -204,6 +212,7 @@ class SourceDescription(Frozen):
     def sensors(self) -> dict[str, SensorColumn]:
         """Every sensor of every readings stream by its canonical name, sorted."""
         found = {s.sensor: s for stream in self.streams if stream.role == "readings" for s in stream.sensors.values()}
+        found |= {s.sensor: s for s in self.live_sensors.values() if s.sensor not in found}
         return dict(sorted(found.items()))
 
     def by_raw_name(self) -> dict[str, SensorColumn]:
@@ -213,7 +222,7 @@ class SourceDescription(Frozen):
             for name, s in self.sensors().items()
         }
         raw = {key: s for stream in self.streams if stream.role == "readings" for key, s in stream.sensors.items()}
-        return own | raw
+        return own | raw | self.live_sensors
 
 
 def checked_name(name: str, what: str) -> str:

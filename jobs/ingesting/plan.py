@@ -22,6 +22,7 @@ from cluster.home import Home
 from cluster.report import code_version
 from cluster.storage import read_machines
 from jobs.ingesting.fingerprint import Spans, digests, fingerprints
+from jobs.ingesting.numbering import last_sequence, plan_files
 from jobs.sources import archive
 from models.errors import InputError, MillwrightError
 from models.source import SensorColumn, SourceDescription, Stream
@@ -99,8 +100,7 @@ def save(home: Home, plan: Plan) -> Plan:
 
 def plans(home: Home, plant: str) -> list[Plan]:
     """Every plan of the plant, in delivery order."""
-    paths = sorted(home.of(plant).plans.glob("[0-9]*.json"))
-    return [_read(path) for path in paths if "." not in path.stem]  # beside them lies what the gate found
+    return [_read(path) for path in plan_files(home, plant)]
 
 
 def _read(path: Path) -> Plan:
@@ -224,7 +224,7 @@ def new_plan(
     now: datetime,
 ) -> Plan:
     """Persist the next batch."""
-    sequence = max((plan.sequence for plan in plans(home, source.plant)), default=0) + 1
+    sequence = last_sequence(home, source.plant) + 1
     content = "".join(f"{f.stream}\0{f.path}\0{f.digest}\0{f.stream_digest}\n" for f in files)
     digest = hashlib.sha256(content.encode()).hexdigest()
     return save(
@@ -256,7 +256,7 @@ def accepted_plan(home: Home, plant: str, batch: str, *, now: datetime) -> Plan:
         )  # fmt: skip
     machines = read_machines(home, plant)
     listed = dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True))
-    sequence = every[-1].sequence + 1
+    sequence = last_sequence(home, plant) + 1
     update = {
         "sequence": sequence, "batch": f"{sequence:06d}-{batch.partition('-')[2]}", "created_at": now,
         "code_version": code_version(), "held": False, "accepts": batch,

@@ -50,6 +50,7 @@ class Tile(BaseModel):
     created_at: datetime
     file_rows: int
     alone: bool  # the only tile of its month: nothing to write where nothing changed
+    measured: bool = True  # for the gate
 
 
 class Rewritten(BaseModel):
@@ -79,7 +80,7 @@ def tiles(
     found: list[Tile] = []
     for month in sorted({part.month for part in parts}):
         own = sorted((p for p in parts if p.month == month), key=lambda p: p.place)
-        files = [f for f in existing if f"/month={month}/" in f.path and _overlaps(f, own)]
+        files = [f for f in existing if f"/month={month}/" in f.path and overlaps(f, own)]
         file_rows = TILE_CELLS // (len({name for part in own for name in part.sensors}) + ROW_CELLS)
         cuts = _cuts(own, sum(f.num_rows for f in files), file_rows)
         for cut in cuts:
@@ -118,14 +119,14 @@ def rewrite(tile: Tile) -> Rewritten:
     merged = merge(rows.codes, rows.time, rows.columns)
     done.superseded = int(merged.superseded[num_old:].sum())
     done.changed = done.superseded < len(rows.time) - num_old
-    if len(merged.first):
+    if len(merged.first) and tile.measured:
         measures = measure(
             rows.names, rows.codes[merged.first], rows.time[merged.first], merged.columns, merged.owner >= num_old,
             tile.month, stuck_h=tile.stuck_h,
         )  # fmt: skip
         done.measures = write_ipc(Path(tile.work), "measures", measures) if measures.num_rows else None
-        if done.changed or not tile.alone:
-            done.files = [file.as_dict() for file in _write(tile, rows.table, merged, num_old)]
+    if len(merged.first) and (done.changed or not tile.alone):
+        done.files = [file.as_dict() for file in _write(tile, rows.table, merged, num_old)]
     return done
 
 
@@ -210,7 +211,7 @@ def _write(tile: Tile, rows: pa.Table, merged: Merged, num_old: int) -> list[Wri
     ]
 
 
-def _overlaps(file: ReadingFile, parts: Sequence[Part]) -> bool:
+def overlaps(file: ReadingFile, parts: Sequence[Part]) -> bool:
     return any(
         file.first_machine <= machine <= file.last_machine and low <= file.last_us and high >= file.first_us
         for part in parts

@@ -214,9 +214,9 @@ def _said_otherwise(line: bytes, keys: Keys) -> tuple[bytes, dict[str, str]]:
             value = value.get(part) if isinstance(value, dict) else None
         if keys.wanted[name] != "number" or name in keys.quoted:
             counted = name in keys.counts and type(value) in (int, float)
-            found: Any = value if value is None or isinstance(value, str) or counted else _text(value)
+            found: Any = value if value is None or isinstance(value, str) or counted else as_text(value)
         else:
-            found, wrong = _number(value)
+            found, wrong = number_cell(value)
             if wrong is not None:
                 cells[name] = wrong
         node = said
@@ -229,11 +229,11 @@ def _said_otherwise(line: bytes, keys: Keys) -> tuple[bytes, dict[str, str]]:
         return b"", {}
 
 
-def _number(value: Any) -> tuple[float | None, str | None]:
+def number_cell(value: Any) -> tuple[float | None, str | None]:
     """A number, or what is written in its place."""
     if value is None or isinstance(value, bool):
         return (None if value is None else float(value)), None
-    text = value if isinstance(value, str) else _text(value)
+    text = value if isinstance(value, str) else as_text(value)
     clean = text.strip(" \t")
     if clean in NULLS:
         return None, None
@@ -282,5 +282,5 @@ def loads(line: bytes) -> Any:
             return None
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     return str(value) if type(value) in (int, float) else json.dumps(value, ensure_ascii=False)[:MAX_RAW]

@@ -37,6 +37,10 @@ class Reason(StrEnum):
     NO_VALUE = "no_value"
     NUMBER = "bad_number"
     RANGE = "out_of_range"
+    LARGE = "message_too_large"
+    PROTOBUF = "bad_protobuf"
+    BIRTH = "no_birth"
+    TYPE = "unsupported_type"
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ from cluster.home import Home
 from cluster.report import Progress
 from cluster.storage import ReadingFile, files_of, written_files
 from cluster.turns import only_one
-from cluster.visibility import show_versions, states, visible_versions
+from cluster.visibility import newest_state, show_versions, visible_versions
+from jobs.ingesting import live
 from jobs.ingesting.bounds import Bounds
+from jobs.ingesting.numbering import last_sequence
 from jobs.ingesting.plan import plans
 from jobs.ingesting.tables import SERIAL
 from jobs.versions.slices import by_month, is_sorted, meeting, overlap, read_slice, slices
@@ -126,9 +128,10 @@ def _month(
                 files_after=len(add), bytes_before=sum(f.size_bytes for f in files),
                 bytes_after=sum(f.size for f in add),
             )  # fmt: skip
+            now = newest_state(home, plant)
             versions = (visible_versions(home, plant) or {}) | {name: newest}
             show_versions(
-                home, plant, versions, cause=run, rows=states(home, plant)[-1].rows, detail=found.model_dump()
+                home, plant, versions, cause=run, rows=now.rows if now else {}, detail=found.model_dump()
             )
             return found
     raise MillwrightError(
@@ -166,13 +169,14 @@ def _wanted(files: list[ReadingFile], most_rows: int) -> list[Bounds]:
 
 def _last_batch(home: Home, plant: str) -> int:
     """The newest batch's number. Raises MillwrightError where it is not finished."""
-    known = plans(home, plant)
-    if left := [plan.batch for plan in known if not (plan.done or plan.held)]:
+    left = [plan.batch for plan in plans(home, plant) if not (plan.done or plan.held)]
+    left += [batch.batch for batch in [live.open_batch(home, plant)] if batch]
+    if left:
         raise MillwrightError(
             "A batch is not finished", expected="every batch done", found=left[0], where=f"plant {plant}",
             do=f"Run `millwright ingest --plant {plant}` first",
         )  # fmt: skip
-    return max((plan.sequence for plan in known), default=0)
+    return last_sequence(home, plant)
 
 
 def _same_rows(before: list[ReadingFile], after: list[WrittenFile], folder: Path, month: str) -> None:

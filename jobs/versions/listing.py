@@ -18,6 +18,7 @@ from cluster.commit import folder_of
 from cluster.home import Home
 from cluster.storage import QUARANTINE, visible_table, written_files
 from cluster.visibility import State, state_of, states
+from jobs.ingesting import live
 from jobs.ingesting.plan import Plan, plans
 from models.errors import NotFoundError
 
@@ -29,7 +30,7 @@ class Entry(BaseModel):
     """
 
     id: str
-    kind: Literal["batch", "compact", "retain", "unknown"]
+    kind: Literal["batch", "live", "compact", "retain", "unknown"]
     at: datetime | None = None
     code_version: str = ""
     description: str = ""
@@ -44,6 +45,14 @@ class Entry(BaseModel):
     after: dict[str, int] = {}
     detail: dict[str, Any] = {}
     finished: bool = True
+
+
+class LiveRange(BaseModel):
+    """Messages of a live batch: ``stream/topic`` (Kafka: and partition), and its first and last offset."""
+
+    topic: str
+    first: int
+    last: int
 
 
 class BatchFile(BaseModel):
@@ -67,16 +76,24 @@ class BatchDetail(BaseModel):
     quarantine: dict[str, int]
     configuration: dict[str, Any]
     from_files: bool = True
+    messages: list[LiveRange] = []
 
 
 def entries(home: Home, plant: str) -> list[Entry]:
-    """Every batch, compaction and retention in order, unfinished batches last."""
+    """Every batch, compaction and retention in order, unfinished batches last; live batches in a row are one."""
     known = {plan.batch: plan for plan in plans(home, plant)}
+    streamed = {batch.batch: batch for batch in live.done_batches(home, plant)}
     found: list[Entry] = []
     before: State | None = None
     for state in _named(states(home, plant)):
         entry = _entry(state, before, known.get(state.cause))
-        if found and found[-1].id == entry.id and entry.kind == "compact":
+        if state.cause in streamed or state.cause.startswith(live.TIDY):
+            entry = _live(state, before, streamed.get(state.cause), entry)
+            if found and found[-1].kind == "live":
+                found[-1] = _added(found[-1], entry)
+            elif state.cause in streamed:
+                found.append(entry)
+        elif found and found[-1].id == entry.id and entry.kind == "compact":
             found[-1] = _joined(found[-1], entry)
         elif entry.kind != "unknown" or entry.after:
             found.append(entry)
@@ -88,9 +105,11 @@ def entries(home: Home, plant: str) -> list[Entry]:
 
 def batch_detail(home: Home, plant: str, batch: str) -> BatchDetail:
     """Everything that is known of a batch. Raises NotFoundError."""
+    if (streamed := live.find(home, plant, batch)) is not None:
+        return _live_detail(home, plant, streamed)
     plan = plan_of(home, plant, batch)
     entry = next(entry for entry in entries(home, plant) if entry.id == batch)
-    rows, from_files = _rows(home, plant, plan) if entry.after else ({}, True)
+    rows, from_files = _rows(home, plant, plan.batch) if entry.after else ({}, True)
     brought = {file.stream for file in plan.files}
     sensors = {
         column.sensor
@@ -157,6 +176,50 @@ def _of_plan(plan: Plan, entry: Entry) -> Entry:
     )  # fmt: skip
 
 
+def _live(state: State, before: State | None, batch: live.LiveBatch | None, entry: Entry) -> Entry:
+    """One live batch, or the joining of small files that goes with it."""
+    rows = _readings(state.rows) - _readings(before.rows if before else {})
+    counts = batch.counts if batch else {}
+    update: dict[str, Any] = {"kind": "live", "rows_added": rows, "detail": {}}
+    update |= {key: counts.get(key, 0) for key in ("rows_ingested", "rows_superseded", "rows_quarantined")}
+    if batch is not None:
+        update |= {"code_version": batch.code_version, "description": batch.source_digest}
+        update["detail"] = {"batches": 1, "messages": counts.get("messages", 0), "last": batch.batch}
+    return entry.model_copy(update=update)
+
+
+def _added(first: Entry, more: Entry) -> Entry:
+    """Live batches that follow each other as one entry, named after the first; ``detail`` names the last."""
+    summed = ("rows_ingested", "rows_superseded", "rows_quarantined")
+    update: dict[str, Any] = {key: getattr(first, key) + getattr(more, key) for key in summed}
+    update["rows_added"] = (first.rows_added or 0) + (more.rows_added or 0)
+    update |= {"before": more.before | first.before, "after": first.after | more.after}
+    own = first.detail
+    update["detail"] = {
+        "batches": own["batches"] + more.detail.get("batches", 0),
+        "messages": own["messages"] + more.detail.get("messages", 0), "last": more.detail.get("last", own["last"]),
+    }  # fmt: skip
+    return first.model_copy(update=update)
+
+
+def _live_detail(home: Home, plant: str, batch: live.LiveBatch) -> BatchDetail:
+    known = states(home, plant)
+    at = next((number for number, state in enumerate(known) if state.cause == batch.batch), None)
+    entry, from_files = Entry(id=batch.batch, kind="live", finished=at is not None), True
+    rows: dict[str, dict[str, int]] = {}
+    if at is not None:
+        before = known[at - 1] if at else None
+        entry = _live(known[at], before, batch, _entry(known[at], before, None))
+        rows, from_files = _rows(home, plant, batch.batch)
+    source = home.source(plant)
+    return BatchDetail(
+        entry=entry, plant=plant, root="", created_at=batch.created_at, files=[], rows=rows, from_files=from_files,
+        sensors=sorted(source.sensors()), quarantine=_quarantine(home, plant, batch.batch),
+        configuration=source.model_dump(mode="json", exclude_defaults=True),
+        messages=[LiveRange(topic=t, first=first, last=last) for t, (first, last) in sorted(batch.ranges.items())],
+    )  # fmt: skip
+
+
 def _joined(first: Entry, more: Entry) -> Entry:
     """The months of one compaction as one entry."""
     months = first.detail.get("months", [first.detail])
@@ -172,15 +235,15 @@ def _readings(rows: dict[str, int]) -> int:
     return sum(count for name, count in rows.items() if name.startswith("readings/"))
 
 
-def _rows(home: Home, plant: str, plan: Plan) -> tuple[dict[str, dict[str, int]], bool]:
-    versions = state_of(home, plant, plan.batch).versions
+def _rows(home: Home, plant: str, batch: str) -> tuple[dict[str, dict[str, int]], bool]:
+    versions = state_of(home, plant, batch).versions
     try:
-        tables = {name: visible_table(home, plant, name, plan.batch) for name in versions}
-        found = {name: _counted(table, plan.batch, named=True) for name, table in tables.items() if table}
+        tables = {name: visible_table(home, plant, name, batch) for name in versions}
+        found = {name: _counted(table, batch, named=True) for name, table in tables.items() if table}
         return {name: rows for name, rows in found.items() if rows}, True
     except (NotFoundError, FileNotFoundError):
         tables = {name: visible_table(home, plant, name) for name in versions}
-        found = {name: _counted(table, plan.batch, named=False) for name, table in tables.items() if table}
+        found = {name: _counted(table, batch, named=False) for name, table in tables.items() if table}
         return {name: rows for name, rows in found.items() if rows}, False
 
 

@@ -22,10 +22,11 @@ from cluster.home import Home
 from cluster.report import Progress
 from cluster.storage import BOOKKEEPING, TIME, AsOf, reading_files, to_us
 from cluster.visibility import State, state_of, states
+from jobs.ingesting import live
 from jobs.ingesting.plan import Plan, PlannedFile
 from jobs.sources import reading, readings
 from jobs.sources.values import machine_of_file
-from jobs.versions.listing import plan_of
+from jobs.versions.listing import LiveRange, plan_of
 from models.errors import MillwrightError, NotFoundError
 
 Row = dict[str, Any]
@@ -52,6 +53,7 @@ class Delivery(BaseModel):
     brought: dict[str, float]
     files: list[Source]
     unreadable: list[str] = []  # files that may hold it, and are gone
+    messages: list[LiveRange] = []  # of a live batch, among which its message was
 
 
 class Origin(BaseModel):
@@ -82,7 +84,11 @@ def origin(
         brought = {name: value for name, value in left.items() if old.get(name) != value or not before}
         left = {name: value for name, value in left.items() if name not in brought}
         progress.step(f"Look into the files of {batch}")
-        found.deliveries.append(_delivery(plan_of(home, plant, batch), machine, row, brought))
+        streamed = live.find(home, plant, batch)
+        found.deliveries.append(
+            _delivery(plan_of(home, plant, batch), machine, row, brought)
+            if streamed is None else _streamed(streamed, machine, row, brought)
+        )  # fmt: skip
         row = before if found.complete else {}
     return found
 
@@ -142,6 +148,16 @@ def _delivery(plan: Plan, machine: str, row: Row, brought: dict[str, float]) -> 
                 )
             )
     return found
+
+
+def _streamed(batch: live.LiveBatch, machine: str, row: Row, brought: dict[str, float]) -> Delivery:
+    """The topics that name the machine, or all of the batch's where none does."""
+    own = {topic: place for topic, place in batch.ranges.items() if machine in topic.split("/")} or batch.ranges
+    return Delivery(
+        batch=batch.batch, ingested_at=row["ingested_at"], code_version=batch.code_version,
+        description=batch.source_digest, root="", brought=brought, files=[],
+        messages=[LiveRange(topic=topic, first=first, last=last) for topic, (first, last) in sorted(own.items())],
+    )  # fmt: skip
 
 
 def _candidates(plan: Plan, machine: str) -> Iterator[PlannedFile]:

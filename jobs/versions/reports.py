@@ -62,6 +62,7 @@ class ShowReport(HistoryReport):
         ]
         if not found.from_files:
             lines.append("The files that it wrote are gone: rows are those that are still this batch's.")
+        lines += [f"{m.topic}: messages {m.first:,} to {m.last:,}" for m in found.messages[:_MOST]]
         files = Table("file", "stream", "bytes", "SHA-256", title="Files")
         for file in found.files[:_MOST]:
             files.add_row(file.path, file.stream, f"{file.size_bytes:,}", file.digest)
@@ -146,6 +147,13 @@ class RetainReport(HistoryReport):
 def _cells(entry: Entry) -> list[str]:
     changed = [f"{n.removeprefix('readings/')} {_or_none(entry.before.get(n))}>{v}" for n, v in entry.after.items()]
     name = entry.id or "(not named)"
+    if entry.kind == "live":
+        live: list[int | None] = [entry.rows_ingested, entry.rows_added, None]
+        live += [entry.rows_superseded, entry.rows_quarantined]
+        number = entry.detail.get("batches", 1)
+        name += f" and {number - 1:,} live more" if number > 1 else " (live)"
+        told = ["" if n is None else f"{n:,}" for n in live]
+        return [name, _when(entry), entry.code_version, "", "", *told, ", ".join(changed)]
     if entry.kind != "batch":
         freed = f"{entry.detail['size_bytes'] / 1e6:,.1f}" if "size_bytes" in entry.detail else ""
         files = str(entry.detail.get("files", ""))
@@ -169,7 +177,9 @@ def _delivery(found: Delivery) -> list[str]:
         values = ", ".join(f"{name} {value:g}" for name, value in file.values.items())
         lines.append(f"  {found.root}/{file.path} (SHA-256 {file.digest[:12]}{changed}): {values}")
     lines += [f"  {found.root}/{path}: no longer there" for path in found.unreadable]
-    return lines if found.files or found.unreadable else [*lines, "  in none of its files as they are today"]
+    lines += [f"  a message of {m.topic}, offset {m.first:,} to {m.last:,}" for m in found.messages[:_MOST]]
+    some = found.files or found.unreadable or found.messages
+    return lines if some else [*lines, "  in none of its files as they are today"]
 
 
 def _when(entry: Entry) -> str:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
+import orjson
 from deltalake import DeltaTable
 from pydantic import BaseModel
 
@@ -88,11 +89,11 @@ def _needed(folder: Path, oldest: int) -> set[Path]:
     newest = open_table(folder)
     if newest is None:
         return set(_data_files(folder))
-    table = DeltaTable(str(folder), version=oldest)
-    found: set[Path] = set()
-    for version in range(oldest, newest.version() + 1):
-        table.load_as_version(version)
-        found |= {folder / unquote(file.path) for file in written_files(table)}
+    found = {folder / unquote(file.path) for file in written_files(DeltaTable(str(folder), version=oldest))}
+    for version in range(oldest + 1, newest.version() + 1):  # what a version has is the oldest's, or was added since
+        entry = folder / "_delta_log" / f"{version:020}.json"
+        actions = (orjson.loads(line) for line in entry.read_bytes().splitlines())
+        found |= {folder / unquote(action["add"]["path"]) for action in actions if "add" in action}
     return found
 
 

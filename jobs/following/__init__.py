@@ -1,0 +1,1 @@
+"""The steps of `follow`: receive, spool, cut a batch, decode, commit."""
