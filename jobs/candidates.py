@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cluster import bundles as store
 from cluster.files import write_atomically
 from cluster.home import Home
+from cluster.places import Place, reference
 from cluster.report import Progress, code_version
 from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.trial import begin, configured
-from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual, save_bundle
+from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
 from models.episodes import AlarmRule, Ticks, alarm_threshold
@@ -127,7 +128,7 @@ def count_failures(sequence: Sequence) -> int:
     return int(len(remaining) > 0) + int((np.diff(remaining) > 0).sum())
 
 
-def network_candidate(study: Study, bundles: Path, choices: dict[str, Any], state: bytes) -> Candidate:
+def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], state: bytes) -> Candidate:
     """The network of a trial's saved state, exported and bundled."""
     from models.export import export_onnx
     from models.networks import NetworkModel, weights_of
@@ -143,7 +144,7 @@ def network_candidate(study: Study, bundles: Path, choices: dict[str, Any], stat
     return _bundle(study, bundles, "network", config, judged, began=began, weights=weights, onnx=onnx, scaling=scaling)
 
 
-def baseline(study: Study, bundles: Path, *, sensors: bool) -> Candidate:
+def baseline(study: Study, bundles: Place, *, sensors: bool) -> Candidate:
     """The gradient-boosted baseline, or without ``sensors`` the one that sees only age and error log."""
     from models.trees import fit_trees
 
@@ -163,7 +164,7 @@ def best_of_each_kind(candidates: list[Candidate]) -> dict[str, Candidate]:
     return {c.kind: c for c in sorted(candidates, key=lambda c: c.log_likelihood)}
 
 
-def write_candidates(bundles: Path, candidates: list[Candidate]) -> None:
+def write_candidates(bundles: Place, candidates: list[Candidate]) -> None:
     """Which bundle is which kind, the best of each, for evaluation beside the champion."""
     found = {kind: asdict(c) for kind, c in best_of_each_kind(candidates).items()}
     write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))
@@ -209,7 +210,7 @@ def alarm_horizon(config: ModelConfig) -> str:
 
 
 def _bundle(
-    study: Study, bundles: Path, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
+    study: Study, bundles: Place, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
     weights: bytes | str, onnx: bytes | None = None, scaling: ScalingNumbers | None = None,
 ) -> Candidate:  # fmt: skip
     raw = weights if isinstance(weights, bytes) else weights.encode()
@@ -217,7 +218,7 @@ def _bundle(
     identity = f"{study.data_version}/{config.digest()}/{judged.calibration}/{hashlib.sha256(raw).hexdigest()}"
     version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
     folder = bundles / version
-    candidate = Candidate(kind, version, str(folder), judged.log_likelihood, time.monotonic() - began)
+    candidate = Candidate(kind, version, reference(folder), judged.log_likelihood, time.monotonic() - began)
     if (folder / "manifest.json").is_file():
         return candidate
     window, ranges = _usual(study)
@@ -235,7 +236,7 @@ def _bundle(
         ),
         doubts=study.doubts,
     )  # fmt: skip
-    save_bundle(folder, spec, weights=weights, onnx=onnx, card=_card(study, spec))
+    store.save(folder, spec, weights=weights, onnx=onnx, card=_card(study, spec))
     return candidate
 
 

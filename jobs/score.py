@@ -20,6 +20,7 @@ from rich.text import Text
 
 from cluster import lineage
 from cluster.added import causes_of, changes, full_source
+from cluster.bundles import load
 from cluster.home import Home
 from cluster.logs import machine_events
 from cluster.predictions import SCHEMA, append_predictions, as_table, known_ids
@@ -28,7 +29,7 @@ from cluster.report import Progress, Report
 from cluster.storage import data_version, read_events, read_machines, sensors
 from jobs.dataset import named_plants, plant_channels, series_dataset, series_from_table
 from jobs.evaluation.rows import arranged
-from models.bundle import Bundle, load_bundle
+from models.bundle import Bundle
 from models.errors import InputError
 from models.predict import Cause, Predictor, answer, degradations, lasting, untrained_type, window_digest
 from models.windows import Channel, Int, Series, windows_ending
@@ -71,7 +72,7 @@ def parse_time_us(text: str) -> int:
 
 
 def _score_plant(home: Home, plant: str, since_us: int | None) -> tuple[int, int]:
-    bundle = load_bundle(standing_champion(home, plant).path)
+    bundle = load(home, plant, standing_champion(home, plant).path)
     shared = ray.put(bundle)
     known = ray.put(known_ids(home, plant))
     channels = plant_channels(full_source(home, plant), sensors(home, plant))
@@ -141,7 +142,7 @@ def score_series(
 
 def score_frame(home: Home, plant: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The newest prediction of each machine in a frame of ``machine``, ``time`` and sensors in canonical units."""
-    bundle = load_bundle(standing_champion(home, plant).path)
+    bundle = load(home, plant, standing_champion(home, plant).path)
     names = [c.name for c in bundle.spec.channels if c.role == "sensor"]
     absent = [name for name in ("machine", "time") if name not in frame.columns]
     if absent:
