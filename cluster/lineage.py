@@ -29,7 +29,7 @@ Kind = Literal["FILE", "TABLE", "MODEL"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """``name`` is an absolute path or a URL. ``rows``, ``size_bytes`` and ``files`` are what was read or written of it."""
+    """``name`` is an absolute path or a URL. ``rows``, ``size_bytes`` and ``files`` are what was read or written."""
 
     name: str
     kind: Kind

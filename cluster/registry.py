@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.places import Place, placed
+from cluster.stores import explained
 from models.errors import InputError, MillwrightError, NotFoundError
 from models.source import checked_name
 
@@ -146,6 +147,21 @@ class Tracking:
             self._client.log_batch(run_id, metrics=values[:_MOST_METRICS], params=first)
             for start in range(_MOST_TAGS, len(settings), _MOST_TAGS):
                 self._client.log_batch(run_id, params=settings[start : start + _MOST_TAGS])
+
+    def keep(self, run_id: str, name: str, text: str) -> None:
+        """A small file beside a run, among MLflow's artifacts."""
+        with _saying("keep a file of a run"):
+            try:
+                self._client.log_text(run_id, text, name)
+            except ImportError as error:
+                raise InputError(
+                    "MLflow cannot write there", expected="the store's own client", found=f"no {error.name}",
+                    where=self._home.artifacts, do="Install it (for s3://: `pip install 'millwright[s3]'`)",
+                ) from error  # fmt: skip
+            except Exception as error:  # what its clients raise has no class in common
+                if type(error).__module__.partition(".")[0] not in ("botocore", "boto3", "s3transfer"):
+                    raise
+                raise explained(self._home.artifacts, error) from None
 
     def end(self, run_id: str, ok: bool = True) -> None:
         with _saying("end a run"):

@@ -28,6 +28,11 @@ _NEEDED: dict[str, list[tuple[str, ...]]] = {
     "gs": [("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_ACCESS_TOKEN")],
     "az": [("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET")],
 }  # one of each, where a plant has keys of its own: never those of the process
+_MIXED = {
+    "s3": ("AWS_SESSION_TOKEN",),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY"),
+    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET", "AZURE_STORAGE_ENDPOINT"),
+}  # what Delta takes from the process where a plant has none, whatever it is told
 _PATIENCE = {"max_retries": "3", "retry_timeout": "20s", "connect_timeout": "5s", "timeout": "60s"}
 _TOKEN_MARGIN_S = 300
 _REFUSED = r"AccessDenied|ACCESS_DENIED|Forbidden|\b40[13]\b|Unauthorized|InvalidAccessKeyId|INVALID_ACCESS_KEY_ID|"
@@ -78,6 +83,11 @@ def store_of(url: str, keys: str | None) -> Store:
             found="none", where=f"the environment, for {url}" if prefix else keys,
             do="Set what is missing where this runs, on every node, or name a file in `credentials`",
         )  # fmt: skip
+    if store.own and (mixed := next((n for n in _MIXED[kind] if os.environ.get(n) and not store.get(n)), None)):
+        raise InputError(
+            "The process's own keys would be mixed with a plant's", expected=f"no {mixed} in the environment",
+            found="one", where=url, do="Unset it, and give what needs it `credentials` of its own",
+        )  # fmt: skip
     if kind == "az" and not store.account:
         raise InputError(
             "No storage account", expected="abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/... or "
@@ -90,11 +100,10 @@ def delta_options(store: Store) -> dict[str, str]:
     """What Delta is told. It holds secrets: for the call alone."""
     found: dict[str, str | None]
     if store.kind == "s3":
-        endpoint = store.get("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        endpoint = _endpoint(store)
         found = {
             "aws_access_key_id": store.get("AWS_ACCESS_KEY_ID"),
             "aws_secret_access_key": store.get("AWS_SECRET_ACCESS_KEY"),
-            # Left out, it would be taken from the process, which may hold another's.
             "aws_session_token": store.get("AWS_SESSION_TOKEN"), "aws_region": _region(store),
             "aws_endpoint_url": endpoint, "aws_allow_http": _true(endpoint), "aws_conditional_put": "etag",
         }  # fmt: skip
@@ -143,7 +152,7 @@ def _reduced(self: Any) -> tuple[Any, tuple[str]]:
 
 
 def _s3(store: Store) -> dict[str, Any]:
-    endpoint = store.get("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = _endpoint(store)
     parts = urlsplit(endpoint) if endpoint else None
     return {
         "access_key": store.get("AWS_ACCESS_KEY_ID"), "secret_key": store.get("AWS_SECRET_ACCESS_KEY"),
@@ -173,7 +182,7 @@ def _google_token(path: str) -> tuple[str, datetime]:
     from google.oauth2 import service_account
 
     try:
-        keys = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
+        keys = service_account.Credentials.from_service_account_file(
             path, scopes=["https://www.googleapis.com/auth/devstorage.read_write"]
         )
         keys.refresh(Request())
@@ -196,6 +205,12 @@ def _azure(store: Store) -> dict[str, Any]:
     for service in ("blob", "dfs") if parts else ():
         found |= {f"{service}_storage_authority": parts.netloc, f"{service}_storage_scheme": parts.scheme}  # type: ignore[union-attr]
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _endpoint(store: Store) -> str | None:
+    """A plant's own keys go to its own endpoint: left out, the process's would be taken."""
+    fallback = f"https://s3.{_region(store)}.amazonaws.com" if store.own else None
+    return store.get("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or fallback
 
 
 def _region(store: Store) -> str | None:

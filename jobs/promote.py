@@ -57,6 +57,7 @@ def crown(home: Home, plant: str, candidates: list[Candidate], *, tracking: Trac
     tracking.log(run_id, params={"champion": best.kind, "version": best.version}, metrics=metrics)
     reason = "highest censored log-likelihood on later time: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
     folder = place_of(best.folder)
+    tracking.keep(run_id, "card.md", load(home, plant, folder).card)
     register(home, plant, version=best.version, kind=best.kind, folder=folder, run_id=run_id, reason=reason)
     tracking.end(run_id, True)
     return best

@@ -24,9 +24,9 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from cluster import lineage
+from cluster import lineage, places
 from cluster.home import Home
-from cluster.places import Place, opened, reference
+from cluster.places import Place, opened
 from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, Report, code_version
 from jobs.candidates import Study, studies_of
@@ -143,7 +143,7 @@ def _study(
     home: Home, ready: _Ready, options: _Options, tracking: Tracking, moved: Callable[[float], None]
 ) -> PlantStudy:
     study, reference = ready.study, ready.reference
-    bundles = reference(bundle_folder(home, study.plant, "x").parent)
+    bundles = places.reference(bundle_folder(home, study.plant, "x").parent)
     baselines = [fit_baseline.remote(reference, bundles, sensors) for sensors in (True, False)]
     folder = home.of(study.plant).studies / _study_name(study, options)
     tags = {"plant": study.plant, "data_version": study.data_version, "code_version": code_version()}
@@ -183,7 +183,7 @@ def _trainable(plant: str, reference: Any) -> str:
 def _search(
     study: Study, trainable: str, folder: Place, options: _Options, callback: TrackTrials
 ) -> tuple[ray.tune.ResultGrid, bool]:
-    files, (path,) = opened([reference(folder)])
+    files, (path,) = opened([places.reference(folder)])
     if ray.tune.Tuner.can_restore(path, storage_filesystem=files):
         tuner = ray.tune.Tuner.restore(
             path, trainable=trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=files
