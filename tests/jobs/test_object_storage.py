@@ -197,11 +197,10 @@ def test_a_killed_ingest_is_finished_with_the_same_rows(deployed: Deployed, tmp_
     ],
 )
 def test_what_a_store_refuses_is_one_clear_error_and_costs_nothing(
-    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lake: str, change: dict[str, str],
-    kind: type[MillwrightError], match: str,
-) -> None:  # fmt: skip
+    deployed: Deployed, tmp_path: Path, *, lake: str, change: dict[str, str], kind: type[MillwrightError], match: str
+) -> None:
     home, _ = fresh(deployed, tmp_path, lake)
-    with monkeypatch.context() as wrong:
+    with pytest.MonkeyPatch.context() as wrong:
         for name, value in change.items():
             wrong.setenv(name, value)
         with pytest.raises(kind, match=match) as error:
