@@ -42,7 +42,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Two connected plants, each with a bucket and keys of its own: harbor's in variables, ridge's in a file."""
+    """Two connected plants, each with a bucket and a file of keys of its own; harbor's are in variables, too."""
     folder = tmp_path_factory.mktemp("objects")
     with running() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -55,14 +55,15 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         for name, value in shared.items():
             patch.setenv(name, value)
         settings = [
-            *SMALL, "storage.root=s3://artifacts/millwright", "ray.num_cpus=2",
-            'plants.harbor={"root": "s3://harbor/millwright", "credentials": "HARBOR_"}',
+            *SMALL, "storage.root=s3://artifacts/millwright",
+            'plants.harbor={"root": "s3://harbor/millwright", "credentials": "harbor.env"}',
             'plants.ridge={"root": "s3://ridge/millwright", "credentials": "ridge.env"}',
         ]  # fmt: skip
         home = open_home(folder / "home", create=True, environment={}, assignments=settings)
-        file = home.path / "ridge.env"
-        file.write_text("".join(f"{name}={value}\n" for name, value in own["ridge"].items()))
-        file.chmod(0o600)
+        for plant in PLANTS:
+            file = home.path / f"{plant}.env"
+            file.write_text("".join(f"{name}={value}\n" for name, value in own[plant].items()))
+            file.chmod(0o600)
         simulate.run(
             home, out=folder / "raw", progress=Silent(), machines=12, days=100, seed=1, plants=list(PLANTS)
         )  # fmt: skip
@@ -80,7 +81,7 @@ def local(home: Home) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_whole_spine_runs_on_object_storage(deployed: Deployed, ray_workers: None) -> None:
+def test_the_whole_spine_runs_on_object_storage(deployed: Deployed, ray_cluster: None) -> None:
     home = deployed.home
     report = ingest.run(home, progress=Silent())
     assert report.exit_code == 0, report
@@ -118,7 +119,7 @@ def test_the_whole_spine_runs_on_object_storage(deployed: Deployed, ray_workers:
     assert read_readings(home, "harbor").num_rows == rows["harbor"]
     assert [month.rows for month in months if month.files_after >= month.files_before] == []
     assert retain(home, "harbor", days=0, dry_run=True, progress=Silent()).files == [], "nothing is a day old"
-    told = [path for path in home.path.rglob("*") if path.is_file() and path.name != "ridge.env"]
+    told = [path for path in home.path.rglob("*") if path.is_file() and path.suffix != ".env"]
     found = [str(path) for path in told for secret in deployed.secrets if secret.encode() in path.read_bytes()]
     assert found == [], "no secret is written anywhere in the home"
     pickled = deployed.home.of("harbor").studies
@@ -128,19 +129,6 @@ def test_the_whole_spine_runs_on_object_storage(deployed: Deployed, ray_workers:
         if info.is_file:
             data = files.open_input_file(info.path).read()
             assert not any(secret.encode() in data for secret in deployed.secrets), info.path
-
-
-@pytest.fixture
-def ray_workers(deployed: Deployed) -> Iterator[None]:
-    """A Ray of its own: workers inherit the keys from the environment as it is now."""
-    import ray
-
-    from cluster.session import ray_session
-
-    if ray.is_initialized():
-        pytest.skip("another Ray is up, whose workers have no keys; run this file alone")
-    with ray_session(deployed.home):
-        yield
 
 
 INGEST = """
@@ -167,11 +155,15 @@ def serially(function: object, items: list[object]) -> object:
     return map(function, items)  # type: ignore[call-overload]
 
 
+def interrupt(*arguments: object) -> int:
+    raise KeyboardInterrupt
+
+
 def test_a_killed_ingest_is_finished_with_the_same_rows(deployed: Deployed, tmp_path: Path) -> None:
     whole, _ = fresh(deployed, tmp_path / "a", "s3://harbor/whole")
     expected = ingest.run(whole, progress=Silent(), spread=serially).rows_ingested
     home, settings = fresh(deployed, tmp_path / "b", "s3://harbor/killed")
-    for pause in (0.5, 1.5, 3.0):
+    for pause in (0.2, 0.6, 1.0):
         process = subprocess.Popen(
             [sys.executable, "-c", INGEST, str(home.path), *settings], cwd=ROOT, stdout=subprocess.PIPE
         )
@@ -180,7 +172,11 @@ def test_a_killed_ingest_is_finished_with_the_same_rows(deployed: Deployed, tmp_
         time.sleep(pause)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    ingest.run(home, progress=Silent(), spread=serially)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.ingest.tables.commit_events", interrupt)  # readings are committed, nothing else is
+        with pytest.raises(KeyboardInterrupt):
+            ingest.run(home, progress=Silent(), spread=serially)
+    assert ingest.run(home, progress=Silent(), spread=serially).rows_ingested == expected
     assert expected > 1000
     assert read_readings(home, "harbor").equals(read_readings(whole, "harbor"))
     assert home.events("harbor").drop_columns(["source_id"]).equals(whole.events("harbor").drop_columns(["source_id"]))
