@@ -111,9 +111,9 @@ class PlantSettings(Frozen):
     """
 
     owner: str | None = None
-    root: str | None = None  # its lake, bundles and studies; None: below storage.root
     lake: str | None = None  # its tables alone; None: below its root
     credentials: str | None = None
+    root: str | None = None  # its lake, bundles and studies; None: below storage.root
 
     @model_validator(mode="after")
     def _places(self) -> PlantSettings:
