@@ -29,8 +29,10 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from cluster.durability import HOOKS, drop_torn, mend, plainly, settle
+from cluster.durability import HOOKS, Table, delta, drop_torn, mend, plainly, settle
 from cluster.files import flush
+from cluster.places import Place, Remote
+from cluster.stores import reaching
 from models.errors import MillwrightError
 
 STATISTICS = ("machine", "time", "started_at", "valid_from", "as_of")  # columns whose minimum and maximum are kept
@@ -52,25 +54,25 @@ class WrittenFile:
         return dict(self.__dict__)
 
 
-def open_table(path: Path) -> DeltaTable | None:
+def open_table(path: Place) -> DeltaTable | None:
     """The table at its newest version, or None where there is none.
 
     Raises OSError where the disk gives way, MillwrightError where the table's log cannot be read.
     """
-    if not (path / "_delta_log").is_dir():
+    if isinstance(path, Path) and not (path / "_delta_log").is_dir():
         return None
     with plainly(path):
         try:
-            return DeltaTable(str(path))
+            return delta(path)
         except TableNotFoundError:
             return None
         except DeltaError:
             if not drop_torn(path):
                 raise
-        return DeltaTable(str(path)) if any((path / "_delta_log").glob("*.json")) else None
+        return delta(path) if isinstance(path, Path) and any((path / "_delta_log").glob("*.json")) else None
 
 
-def open_or_create(path: Path, schema: pa.Schema, *, partition_by: Sequence[str] = ()) -> DeltaTable:
+def open_or_create(path: Place, schema: pa.Schema, *, partition_by: Sequence[str] = ()) -> DeltaTable:
     """The table with at least the columns of ``schema``; both steps may be repeated and raced."""
     mend(path)
     table = open_table(path)
@@ -78,7 +80,7 @@ def open_or_create(path: Path, schema: pa.Schema, *, partition_by: Sequence[str]
         if table is None:
             table = _created(path, schema, partition_by)
         for _ in range(RETRIES):
-            table = DeltaTable(str(path))
+            table = delta(path)
             known = {field.name for field in table.schema().fields}
             missing = [f for f in Schema.from_arrow(schema).fields if f.name not in known]
             if not missing:
@@ -93,45 +95,59 @@ def open_or_create(path: Path, schema: pa.Schema, *, partition_by: Sequence[str]
     raise MillwrightError("Could not add columns", expected="no other writer", where=path, do="Run it again")
 
 
-def _created(path: Path, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+def _created(path: Place, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
+    new = [] if isinstance(path, Remote) else [folder for folder in (path, *path.parents) if not folder.exists()]
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
     kept = ",".join(name for name in STATISTICS if name in schema.names)
     table = DeltaTable.create(
         str(path), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by),
         configuration={"delta.dataSkippingStatsColumns": kept} if kept else None, post_commithook_properties=HOOKS,
+        storage_options=path.options if isinstance(path, Remote) else None,
     )  # fmt: skip
+    if isinstance(path, Remote):
+        return table
     settle(path, after=-1)
     flush(folder.parent for folder in (path / "_delta_log", *new))
     return table
 
 
-def is_committed(path: Path, app_id: str, version: int = 1) -> bool:
+def is_committed(path: Place, app_id: str, version: int = 1) -> bool:
     """Whether the table already holds that application transaction."""
     table = open_table(path)
     return table is not None and (table.transaction_version(app_id) or 0) >= version
 
 
-def write_part(folder: Path, table: pa.Table, *, stem: str, partition: Mapping[str, str] | None = None) -> WrittenFile:
+def write_part(folder: Place, table: pa.Table, *, stem: str, partition: Mapping[str, str] | None = None) -> WrittenFile:
     """Write ``table`` as one zstd Parquet file below ``folder``, on disk before this returns.
 
     The name is new at every call: an earlier attempt's file is never overwritten, only never named.
     """
     partition = dict(partition or {})
+    values: dict[str, str | None] = {**partition}
     sub = "/".join(f"{key}={value}" for key, value in partition.items())
     path = f"{sub}/{stem}-{uuid.uuid4().hex[:12]}.parquet" if sub else f"{stem}-{uuid.uuid4().hex[:12]}.parquet"
     target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
     kept = [name for name in STATISTICS if name in table.column_names]
+    if isinstance(target, Remote):
+        with reaching(target), target.filesystem.open_output_stream(target.inner) as stream:
+            _write(table, stream, partition, kept)
+            size = stream.tell()
+        return WrittenFile(path, size, table.num_rows, values, _statistics(table, kept))
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
-        pq.write_table(
-            table.drop_columns([c for c in partition if c in table.column_names]), file, compression="zstd",
-            row_group_size=ROW_GROUP, write_statistics=kept or False,
-            use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)] or False,
-        )  # fmt: skip
+        _write(table, file, partition, kept)
         file.flush()
         os.fsync(file.fileno())
-    return WrittenFile(path, target.stat().st_size, table.num_rows, dict(partition), _statistics(table, kept))
+    return WrittenFile(path, target.stat().st_size, table.num_rows, values, _statistics(table, kept))
+
+
+def _write(table: pa.Table, file: Any, partition: Mapping[str, str], kept: Sequence[str]) -> None:
+    pq.write_table(
+        table.drop_columns([c for c in partition if c in table.column_names]), file, compression="zstd",
+        row_group_size=ROW_GROUP, write_statistics=kept or False,
+        use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)] or False,
+    )  # fmt: skip
 
 
 def commit_once(
@@ -161,7 +177,8 @@ def commit_once(
     actions += [RemoveAction(f.path, data_change, now, f.size, f.partition) for f in remove]
     transactions = [Transaction(app_id, version)] + ([Transaction(*serial)] if serial else [])
     before = table.version()
-    flush({path, *((path / unquote(f.path)).parent for f in add)} if add else ())
+    if isinstance(path, Path):
+        flush({path, *((path / unquote(f.path)).parent for f in add)} if add else ())
     with plainly(path):
         table.create_write_transaction(
             actions, "append", table.schema(), table.metadata().partition_columns,
@@ -172,21 +189,21 @@ def commit_once(
     return True
 
 
-def append_once(table_path: Path, table: pa.Table, *, app_id: str, version: int) -> bool:
+def append_once(table_path: Place, table: pa.Table, *, app_id: str, version: int) -> bool:
     """Append ``table`` exactly once, whoever repeats or races it; False where it was there already.
 
     Versions of an ``app_id`` only grow. Creates the table, and adds its new columns first.
     """
     schema = table.schema
     for _ in range(RETRIES):
-        delta = open_or_create(table_path, schema)
-        if (delta.transaction_version(app_id) or 0) >= version:
+        newest = open_or_create(table_path, schema)
+        if (newest.transaction_version(app_id) or 0) >= version:
             return False
         # In the table's own types and order, with nulls for what this batch does not have.
-        whole = _conform(table, pa.schema(delta.schema().to_arrow()))
+        whole = _conform(table, pa.schema(newest.schema().to_arrow()))
         written = write_part(table_path, whole, stem="append")
         try:
-            return commit_once(delta, [written], app_id=app_id, version=version)
+            return commit_once(newest, [written], app_id=app_id, version=version)
         except CommitFailedError:
             (table_path / written.path).unlink(missing_ok=True)
     raise MillwrightError("Could not append", expected="a table that others leave alone", where=table_path)
@@ -214,7 +231,7 @@ def _text(value: Any) -> str:
     return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if isinstance(value, datetime) else str(value)
 
 
-def commit_info(path: Path, version: int) -> dict[str, Any]:
+def commit_info(path: Place, version: int) -> dict[str, Any]:
     """What a version's commit says of itself; nothing where its entry of the log is gone.
 
     ``DeltaTable.history`` numbers its entries wrongly where another writer has gone on since the table was opened.
@@ -224,6 +241,8 @@ def commit_info(path: Path, version: int) -> dict[str, Any]:
     return next((found["commitInfo"] for found in map(json.loads, lines) if "commitInfo" in found), {})
 
 
-def folder_of(table: DeltaTable) -> Path:
-    """Where a local table lies; its address writes blanks and the like as %20."""
+def folder_of(table: DeltaTable) -> Place:
+    """Where a table lies; a local one's address writes blanks and the like as %20."""
+    if isinstance(table, Table):
+        return table.place
     return Path(unquote(table.table_uri.removeprefix("file://")))

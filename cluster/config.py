@@ -18,12 +18,19 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from cluster.stores import URL
 from models.config import Frozen, ModelConfig
 from models.errors import InputError
 from models.source import checked_name
 
 ENVIRONMENT_PREFIX = "MILLWRIGHT__"
 _CREDENTIALS = re.compile(r"(?!MILLWRIGHT_|RAY_)[A-Za-z][A-Za-z0-9_]*_\Z|.*[/.].*[^_]\Z")
+
+
+def _checked_place(key: str, value: str | None) -> str | None:
+    if value is not None and not value.startswith(("/", "~/")) and not URL.match(value):
+        raise ValueError(f"{key} an absolute folder, or a URL such as s3://bucket/path (without keys)")
+    return value
 
 
 class ServeSettings(Frozen):
@@ -88,6 +95,18 @@ class FollowSettings(Frozen):
 
 class RegistrySettings(Frozen):
     uri: str | None = None  # None: SQLite in the home
+    artifacts: str | None = None  # where MLflow keeps files; None: below storage.root, or in the home
+
+
+class StorageSettings(Frozen):
+    """Where what grows is: tables, bundles, studies and artifacts. All else stays in the home."""
+
+    root: str | None = None  # s3://, gs:// or abfs://, or an absolute folder; None: the home
+
+    @field_validator("root")
+    @classmethod
+    def _place(cls, root: str | None) -> str | None:
+        return _checked_place("root", root)
 
 
 class LineageSettings(Frozen):
@@ -106,13 +125,14 @@ class PlantSettings(Frozen):
     """
 
     owner: str | None = None
-    lake: str | None = None  # None: HOME/lake/<plant>
+    lake: str | None = None  # its tables alone; None: below its root
     credentials: str | None = None
+    root: str | None = None  # its lake, bundles and studies; None: below storage.root
 
     @model_validator(mode="after")
     def _places(self) -> PlantSettings:
-        if self.lake is not None and not self.lake.startswith(("/", "~/")):
-            raise ValueError("lake an absolute folder")
+        _checked_place("root", self.root)
+        _checked_place("lake", self.lake)
         if self.credentials is not None and not _CREDENTIALS.match(self.credentials):
             raise ValueError("credentials a prefix of variables such as HARBOR_, or a file such as secrets/harbor.env")
         return self
@@ -127,6 +147,7 @@ class Settings(Frozen):
     time: TimeSettings = TimeSettings()
     follow: FollowSettings = FollowSettings()
     registry: RegistrySettings = RegistrySettings()
+    storage: StorageSettings = StorageSettings()
     lineage: LineageSettings = LineageSettings()
     model: ModelConfig = ModelConfig()
     plants: dict[str, PlantSettings] = {}
@@ -136,7 +157,7 @@ class Settings(Frozen):
     def _apart(cls, plants: dict[str, PlantSettings]) -> dict[str, PlantSettings]:
         for name in plants:
             checked_name(name, "plant")
-        for key in ("lake", "credentials"):
+        for key in ("root", "lake", "credentials"):
             values = [value for own in plants.values() if (value := getattr(own, key)) is not None]
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{key} of its own for each plant; {twice[0]!r} comes twice")

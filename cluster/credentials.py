@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.home import Home
-from models.errors import AccessError, InputError
+from cluster.stores import OF_STORES, of_stores, secrets_in
+from models.errors import InputError
 
 
 def session_environment(home: Home, environment: Mapping[str, str]) -> dict[str, str | None]:
@@ -40,7 +41,9 @@ def from_files(home: Home) -> dict[str, str]:
     for plant, text in sorted(_credentials(home).items()):
         if text.endswith("_"):
             continue
-        for name, value in _read(home.path / Path(text).expanduser()).items():
+        for name, value in secrets_in(home.path / Path(text).expanduser()).items():
+            if name.startswith(OF_STORES):
+                continue  # looked up where a place is opened: two plants may each have their own
             before, other = found.setdefault(name, (value, plant))
             if before != value:
                 raise InputError(
@@ -55,18 +58,7 @@ def _credentials(home: Home) -> dict[str, str]:
     return {name: own.credentials for name, own in home.settings.plants.items() if own.credentials}
 
 
-def _read(path: Path) -> dict[str, str]:
-    try:
-        mode, text = path.stat().st_mode & 0o777, path.read_text("utf-8")
-    except OSError as error:
-        raise InputError("No credentials", expected="a readable file", found=error.strerror, where=path) from error
-    if mode & 0o077:
-        raise AccessError(
-            "Credentials that others may read", expected="mode 600", found=f"{mode:o}", where=path,
-            do=f"Run `chmod 600 {path}`",
-        )  # fmt: skip
-    lines = [line.strip() for line in text.splitlines()]
-    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    if wrong := next((number for number, (name, equals, _) in enumerate(pairs, 1) if not equals or not name), None):
-        raise InputError("Wrong credentials", expected="NAME=value on each line", found=f"entry {wrong}", where=path)
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def handed_on(home: Home, environment: Mapping[str, str]) -> dict[str, str]:
+    """The plants' variables that may travel with a job: not an object store's, since who reads the job reads them."""
+    found = prefixed(home, environment)
+    return {name: found[name] for name in found.keys() - of_stores(found, tuple(_credentials(home).values()))}

@@ -2,7 +2,8 @@
 
 The one idea: Delta flushes nothing to disk. Whoever commits flushes files before and the log's entry after,
 so that what was acknowledged stays; an entry that power loss has cut short was never acknowledged, and is
-taken away by whoever opens the table next.
+taken away by whoever opens the table next. In an object store a put is whole and lasting when it returns:
+there is nothing to flush or to mend, and Delta's own conditional put keeps two writers apart.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from deltalake import DeltaTable, PostCommitHookProperties
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from cluster.files import flush
+from cluster.places import Place, Remote
+from cluster.stores import explained, reaching
 from models.errors import MillwrightError
 
 CHECKPOINT = 100  # versions from one checkpoint to the next
@@ -27,8 +30,30 @@ CHECKPOINT = 100  # versions from one checkpoint to the next
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
-def settle(path: Path, *, after: int) -> None:
+class Table(DeltaTable):
+    """A Delta table that knows its place, so that whoever commits to it uses the same keys."""
+
+    def __init__(self, place: Place, version: int | None = None) -> None:
+        self.place = place
+        options = place.options if isinstance(place, Remote) else None
+        super().__init__(str(place), version=version, storage_options=options)
+
+
+def delta(place: Place, version: int | None = None) -> DeltaTable:
+    """The table there at a version, the newest unless told. Raises Delta's own errors, a store's in our words."""
+    if isinstance(place, Path):
+        return Table(place, version)
+    with reaching(place):
+        return Table(place, version)
+
+
+def settle(path: Place, *, after: int) -> None:
     """The log's entries since a version to disk; from time to time a checkpoint."""
+    if isinstance(path, Remote):
+        table = delta(path)
+        if table.version() // CHECKPOINT > max(after, 0) // CHECKPOINT:
+            table.create_checkpoint()
+        return
     log = path / "_delta_log"
     new = list(_entries_after(path, after))
     flush([*new, log])
@@ -37,8 +62,10 @@ def settle(path: Path, *, after: int) -> None:
         flush([*log.glob(f"*{int(new[-1].stem):020}.checkpoint*"), log / "_last_checkpoint", log])
 
 
-def mend(path: Path) -> bool:
+def mend(path: Place) -> bool:
     """The log's newest entry, whoever wrote it, to disk; or away where power loss has cut it short (then True)."""
+    if isinstance(path, Remote):
+        return False
     entries = _entries(path)
     if not entries:
         return False
@@ -49,8 +76,10 @@ def mend(path: Path) -> bool:
     return torn
 
 
-def drop_torn(path: Path) -> bool:
+def drop_torn(path: Place) -> bool:
     """Take away what power loss has cut short, the log's newest entry or a checkpoint; whether there was any."""
+    if isinstance(path, Remote):
+        return False
     return mend(path) | _drop_torn_checkpoint(path)
 
 
@@ -86,13 +115,15 @@ def _drop_torn_checkpoint(path: Path) -> bool:
 
 
 @contextmanager
-def plainly(path: Path) -> Iterator[None]:
+def plainly(path: Place) -> Iterator[None]:
     """Delta's errors in plain words: the disk's as OSError with its number, others as MillwrightError."""
     try:
         yield
     except (CommitFailedError, TableNotFoundError):
         raise
     except (DeltaError, OSError) as error:
+        if isinstance(path, Remote):
+            raise explained(path, error) from None
         if isinstance(error, OSError) and error.errno is not None:
             raise
         number = re.search(r"\(os error (\d+)\)", str(error))

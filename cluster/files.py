@@ -7,9 +7,14 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from cluster.places import Place, Remote
 
-def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
+
+def write_atomically(path: Place, text: str, *, private: bool = False) -> None:
     """Write, rename, each on disk before this returns. ``private`` leaves it readable by its owner alone."""
+    if isinstance(path, Remote):
+        path.write_bytes(text.encode())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

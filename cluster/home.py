@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.config import Origins, PlantSettings, Settings, load_settings
+from cluster.places import Place, placed
 from models.errors import InputError, NotFoundError
 from models.source import SourceDescription, checked_name
 
@@ -30,17 +31,20 @@ class PlantPaths:
     """Where everything of one plant is; ``Home.of`` is the only way to it."""
 
     source: Path
-    tables: Path
+    tables: Place
     plans: Path
-    bundles: Path
+    bundles: Place
     champion: Path
-    studies: Path
+    studies: Place
     state: Path
-    cache: Path
+    cache: Path  # series for training, and bundles as they were fetched from an object store
+    keys: str | None = None  # the name of what opens its places in an object store
 
     def make(self) -> None:
         """The folders that are not there yet, for their owner alone; what lies in them is as closed as they are."""
         for folder in (self.tables, self.plans, self.bundles, self.studies):
+            if not isinstance(folder, Path):
+                continue
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -64,8 +68,19 @@ class Home:
         return self.path / "sources"  # <plant>.toml
 
     @property
-    def lake(self) -> Path:
-        return self.path / "lake"  # <plant>/<table>
+    def lake(self) -> Place:
+        return self._root / "lake"  # <plant>/<table>
+
+    @property
+    def artifacts(self) -> Place:
+        """MLflow's files, for all plants; reached with the process's own keys."""
+        if own := self.settings.registry.artifacts:
+            return placed(own)
+        return self._root / "artifacts" if self.settings.storage.root else self.registry / "artifacts"
+
+    @property
+    def _root(self) -> Place:
+        return placed(self.settings.storage.root) if self.settings.storage.root else self.path
 
     @property
     def plans(self) -> Path:
@@ -95,16 +110,26 @@ class Home:
         name = checked_name(plant, "plant")
         if self.scope is not None and name not in self.scope:
             raise self._unknown(name)
-        own = self.settings.plants.get(name, PlantSettings())
+        own, shared = self.settings.plants.get(name, PlantSettings()), self.settings.storage.root
+        keys = own.credentials
+        if keys and not keys.endswith("_"):
+            keys = str(self.path / Path(keys).expanduser())
+        lake, bundles, studies = (
+            placed(own.root, keys) / kind if own.root
+            else placed(shared, keys) / kind / name if shared
+            else self.path / inside / name
+            for kind, inside in (("lake", "lake"), ("bundles", "registry/bundles"), ("studies", "studies"))
+        )  # fmt: skip
         return PlantPaths(
             source=self.sources / f"{name}.toml",
-            tables=Path(own.lake).expanduser() if own.lake else self.lake / name,
+            tables=placed(own.lake, keys) if own.lake else lake,
             plans=self.plans / name,
-            bundles=self.registry / "bundles" / name,
+            bundles=bundles,
             champion=self.registry / "champions" / f"{name}.json",
-            studies=self.path / "studies" / name,
+            studies=studies,
             state=self.state / "plants" / f"{name}.sqlite",
             cache=self.path / "cache" / name,
+            keys=keys,
         )
 
     def only(self, *plants: str) -> Home:
@@ -120,7 +145,7 @@ class Home:
             withheld=(*self.withheld, *(text for text in others if text and text.endswith("_"))),
         )  # fmt: skip
 
-    def table(self, plant: str, name: str) -> Path:
+    def table(self, plant: str, name: str) -> Place:
         return self.of(plant).tables / name
 
     def plants(self) -> list[str]:
@@ -221,14 +246,22 @@ def open_home(
 
 def _check_roots(home: Home) -> None:
     """A plant's own root lies outside the home and outside every other's: what is inside is another's too."""
-    roots = {name: home.of(name).tables.resolve() for name, own in home.settings.plants.items() if own.lake}
-    for name, root in roots.items():
-        around = [other for key, other in roots.items() if key != name] + [home.path]
-        if inside := next((other for other in around if root.is_relative_to(other)), None):
+    roots = [
+        (name, key, placed(text).resolve())
+        for name, own in home.settings.plants.items() for key in ("root", "lake") if (text := getattr(own, key))
+    ]  # fmt: skip
+    shared = [home.path, *([placed(home.settings.storage.root).resolve()] if home.settings.storage.root else [])]
+    for name, key, root in roots:
+        around = [other for owner, _, other in roots if owner != name] + shared
+        if inside := next((other for other in around if _is_inside(root, other)), None):
             raise InputError(
-                f"Wrong setting 'plants.{name}.lake'", expected="a folder of this plant alone", found=str(root),
+                f"Wrong setting 'plants.{name}.{key}'", expected="a folder of this plant alone", found=str(root),
                 where=inside, do="Choose a folder outside the home and outside other plants' folders",
             )  # fmt: skip
+
+
+def _is_inside(place: Place, other: Place) -> bool:
+    return type(place) is type(other) and place.is_relative_to(other)  # type: ignore[arg-type]
 
 
 def _make(where: Path, create: bool) -> None:

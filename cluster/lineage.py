@@ -20,6 +20,7 @@ from cluster.report import Progress
 
 if TYPE_CHECKING:
     from cluster.home import Home
+    from cluster.places import Place
     from cluster.visibility import AsOf
 
 MOST_DATASETS = 1000  # in one event, each way; a batch's plan names every file
@@ -28,7 +29,7 @@ Kind = Literal["FILE", "TABLE", "MODEL"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """``name`` is an absolute path. ``rows``, ``size_bytes`` and ``files`` are what this run read or wrote of it."""
+    """``name`` is an absolute path or a URL. ``rows``, ``size_bytes`` and ``files`` are what was read or written."""
 
     name: str
     kind: Kind
@@ -99,14 +100,14 @@ def ingested(home: Home, plant: str, batch: str, root: Path, files: Iterable[tup
         writes_file(home.of(plant).plans / f"{batch}.json")
 
 
-def learns(home: Home, plant: str, data_version: str, bundles: Iterable[Path]) -> None:
+def learns(home: Home, plant: str, data_version: str, bundles: Iterable[Place]) -> None:
     """Models were made from a version of the plant's data: it in, their bundles out."""
     if recording():
         reads_history(home, plant, data_version)
         writes(*(model(folder, folder.name) for folder in bundles))
 
 
-def scored(home: Home, plant: str, bundle: Path, *, rows: int) -> None:
+def scored(home: Home, plant: str, bundle: Place, *, rows: int) -> None:
     """The champion and the plant's tables in, predictions out."""
     if recording():
         reads_history(home, plant)
@@ -119,7 +120,7 @@ def writes_file(path: Path, version: str | None = None) -> None:
         writes(Dataset(str(path.resolve()), "FILE", version, size_bytes=path.stat().st_size, files=1))
 
 
-def model(folder: Path, version: str) -> Dataset:
+def model(folder: Place, version: str) -> Dataset:
     """A bundle, as something that is read or written."""
     return Dataset(str(folder.resolve()), "MODEL", version)
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import attr
 from openlineage.client import OpenLineageClient, event_v2
@@ -34,6 +35,7 @@ from openlineage.client.transport.file import FileConfig, FileTransport
 from openlineage.client.uuid import generate_new_uuid
 
 from cluster.report import Progress, code_version
+from cluster.stores import SCHEMES
 from models.errors import MillwrightError
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def _event(
 def _input(dataset: Dataset) -> event_v2.InputDataset:
     counted = _counts(dataset, input_statistics_input_dataset.InputStatisticsInputDatasetFacet)
     return event_v2.InputDataset(
-        namespace="file", name=dataset.name, facets=_facets(dataset),
+        **_named(dataset), facets=_facets(dataset),
         inputFacets={"inputStatistics": counted} if counted else {},
     )  # fmt: skip
 
@@ -158,9 +160,17 @@ def _input(dataset: Dataset) -> event_v2.InputDataset:
 def _output(dataset: Dataset) -> event_v2.OutputDataset:
     counted = _counts(dataset, output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet)
     return event_v2.OutputDataset(
-        namespace="file", name=dataset.name, facets=_facets(dataset),
+        **_named(dataset), facets=_facets(dataset),
         outputFacets={"outputStatistics": counted} if counted else {},
     )  # fmt: skip
+
+
+def _named(dataset: Dataset) -> dict[str, str]:
+    """OpenLineage's naming: an object's namespace is its bucket, a file's is ``file``."""
+    parts = urlsplit(dataset.name)
+    if parts.scheme in SCHEMES:
+        return {"namespace": f"{parts.scheme}://{parts.netloc}", "name": parts.path.strip("/")}
+    return {"namespace": "file", "name": dataset.name}
 
 
 def _counts(dataset: Dataset, kind: Callable[..., Any]) -> Any:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cluster.home import Home
 from cluster.manifest import Unit
+from cluster.places import read_parquet, reference
 from cluster.storage import to_us
 
 TABLE = "predictions"
@@ -88,7 +89,7 @@ class JournalFiles:
                 and (since is None or to_us(since) <= last_us)
             )
 
-        found = tuple(str(self._folder / unquote(row["path"])) for row in self._rows if may(row))
+        found = tuple(reference(self._folder / unquote(row["path"])) for row in self._rows if may(row))
         return Existing(found, first_us, last_us)
 
 
@@ -104,7 +105,7 @@ def machines_in(journal: Existing, unit: Unit, model_version: str) -> set[str]:
 
 
 def _column(name: str, journal: Existing, unit: Unit, model_version: str) -> pa.ChunkedArray:
-    import pyarrow.dataset as ds
+    import pyarrow.dataset as ds  # not with the service's start
 
     keep = ds.field("model_version") == model_version
     keep &= ds.field("as_of") >= pa.scalar(journal.first_us, _TIME)
@@ -113,8 +114,8 @@ def _column(name: str, journal: Existing, unit: Unit, model_version: str) -> pa.
         keep &= ds.field("machine") >= unit.low
     if unit.high is not None:
         keep &= ds.field("machine") < unit.high
-    found = ds.dataset(list(journal.files), schema=SCHEMA, format="parquet")
-    return found.to_table(columns=[name], filter=keep, use_threads=False)[name]
+    found = read_parquet(journal.files, SCHEMA, columns=[name], filter=keep, use_threads=False)
+    return found[name]
 
 
 def known_ids(home: Home, plant: str) -> set[str]:

@@ -12,13 +12,15 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cluster.files import write_atomically
 from cluster.home import Home
+from cluster.places import Place, placed
+from cluster.stores import explained
 from models.errors import InputError, MillwrightError, NotFoundError
 from models.source import checked_name
 
@@ -35,11 +37,11 @@ _MOST_METRICS = 1000
 
 @dataclass(frozen=True)
 class Champion:
-    """``path`` is the bundle's folder, absolute."""
+    """``path`` is the bundle's folder, absolute, or where it is in an object store."""
 
     kind: str
     version: str
-    path: Path
+    path: Place
 
 
 def champion(home: Home, plant: str) -> Champion | None:
@@ -47,7 +49,9 @@ def champion(home: Home, plant: str) -> Champion | None:
     path = _pointer(home, plant)
     try:
         found = json.loads(path.read_text("utf-8"))
-        return Champion(str(found["kind"]), str(found["version"]), home.path / found["path"])
+        remote = "://" in found["path"]
+        where = placed(found["path"], home.of(plant).keys) if remote else home.path / found["path"]
+        return Champion(str(found["kind"]), str(found["version"]), where)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
@@ -69,12 +73,12 @@ def standing_champion(home: Home, plant: str) -> Champion:
     return found
 
 
-def bundle_folder(home: Home, plant: str, version: str) -> Path:
+def bundle_folder(home: Home, plant: str, version: str) -> Place:
     return home.of(plant).bundles / checked_name(version, "version")
 
 
 def register(
-    home: Home, plant: str, *, version: str, kind: str, folder: Path, run_id: str | None, reason: str
+    home: Home, plant: str, *, version: str, kind: str, folder: Place, run_id: str | None, reason: str
 ) -> Champion:
     """Make ``folder`` the champion: a model version, the alias, then the pointer. Again is no harm."""
     if not (folder / "manifest.json").is_file():
@@ -84,14 +88,15 @@ def register(
     with _saying("register the champion"):
         number = _version_number(client, plant, version)
         if number is None:
-            made = client.create_model_version(plant, source=folder.resolve().as_uri(), run_id=run_id, tags=tags)
+            made = client.create_model_version(plant, source=_uri(folder), run_id=run_id, tags=tags)
             number = made.version
         client.set_model_version_tag(plant, number, "reason", reason)
         client.set_registered_model_alias(plant, CHAMPION, number)
-    inside = folder.resolve().is_relative_to(home.path)
-    where = folder.resolve().relative_to(home.path) if inside else folder.resolve()
-    champion = Champion(kind, version, where)
-    write_atomically(pointer, json.dumps(asdict(champion) | {"reason": reason}, default=str, indent=1))
+    where = folder.resolve()
+    if isinstance(where, Path) and where.is_relative_to(home.path):
+        where = where.relative_to(home.path)
+    found = {"kind": kind, "version": version, "path": str(where), "reason": reason}
+    write_atomically(pointer, json.dumps(found, indent=1))
     return Champion(kind, version, folder.resolve())
 
 
@@ -143,6 +148,21 @@ class Tracking:
             for start in range(_MOST_TAGS, len(settings), _MOST_TAGS):
                 self._client.log_batch(run_id, params=settings[start : start + _MOST_TAGS])
 
+    def keep(self, run_id: str, name: str, text: str) -> None:
+        """A small file beside a run, among MLflow's artifacts."""
+        with _saying("keep a file of a run"):
+            try:
+                self._client.log_text(run_id, text, name)
+            except ImportError as error:
+                raise InputError(
+                    "MLflow cannot write there", expected="the store's own client", found=f"no {error.name}",
+                    where=self._home.artifacts, do="Install it (for s3://: `pip install 'millwright[s3]'`)",
+                ) from error  # fmt: skip
+            except Exception as error:  # what its clients raise has no class in common
+                if type(error).__module__.partition(".")[0] not in ("botocore", "boto3", "s3transfer"):
+                    raise
+                raise explained(self._home.artifacts, error) from None
+
     def end(self, run_id: str, ok: bool = True) -> None:
         with _saying("end a run"):
             self._client.set_terminated(run_id, status="FINISHED" if ok else "FAILED")
@@ -151,7 +171,9 @@ class Tracking:
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
             found = self._client.get_experiment_by_name(name)
-            where = (self._home.registry / "artifacts").as_uri() if not self._home.settings.registry.uri else None
+            settings = self._home.settings
+            named = settings.registry.artifacts or settings.storage.root or not settings.registry.uri
+            where = _uri(self._home.artifacts) if named else None
             self._experiments[name] = (
                 found.experiment_id if found else self._client.create_experiment(name, artifact_location=where)
             )
@@ -193,6 +215,10 @@ def _runs(client: Any, experiment: str) -> list[Any]:
         if not token:
             break
     return runs
+
+
+def _uri(place: Place) -> str:
+    return place.resolve().as_uri() if isinstance(place, Path) else place.url
 
 
 def tracking_uri(home: Home) -> str:

@@ -24,7 +24,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import cluster
-from cluster.credentials import from_files, prefixed, session_environment
+from cluster.credentials import from_files, handed_on, session_environment
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.running import SCRATCH_PREFIX, SCRATCH_VARIABLE, forget, free_port, reap, record
@@ -200,7 +200,7 @@ def _start(home: Home, address: str | None, scratch: Path | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         # Its processes are there already: what they must know goes with the tasks. A job's own is there, too.
-        known = from_files(home) | ({} if _JOB in os.environ else prefixed(home, os.environ))
+        known = from_files(home) | ({} if _JOB in os.environ else handed_on(home, os.environ))
         options |= {"address": address} | ({"runtime_env": {"env_vars": known}} if known else {})
     elif scratch:
         options |= {

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,8 +20,10 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from cluster.commit import WrittenFile, append_once, open_table
+from cluster.commit import WrittenFile, append_once, folder_of, open_table
+from cluster.durability import delta
 from cluster.home import Home
+from cluster.places import Place, gone, read_parquet, reference, tables_below
 from cluster.visibility import AsOf, show_versions, visible_versions
 from models.errors import MillwrightError, NotFoundError
 
@@ -64,7 +65,7 @@ _LAST_NAME = "\U0010ffff"
 
 @dataclass(frozen=True)
 class ReadingFile:
-    """A data file of a readings table and what its statistics say is in it; ``path`` is absolute."""
+    """A data file of a readings table and what its statistics say is in it; ``path`` is absolute, or a reference."""
 
     path: str
     machine_type: str
@@ -87,8 +88,7 @@ def machine_types(home: Home, plant: str, as_of: AsOf = None) -> list[str]:
     visible = visible_versions(home, plant, as_of)
     if visible is not None:
         return sorted(name.removeprefix("readings/") for name in visible if name.startswith("readings/"))
-    folder = home.table(plant, "readings")
-    return sorted(p.parent.name for p in folder.glob("*/_delta_log"))
+    return tables_below(home.table(plant, "readings"))
 
 
 def is_ingested(name: str) -> bool:
@@ -109,7 +109,7 @@ def visible_table(home: Home, plant: str, name: str, as_of: AsOf = None) -> Delt
     if name not in versions:
         return None
     try:
-        return DeltaTable(str(path), version=versions[name])
+        return delta(path, versions[name])
     except DeltaError as error:
         if as_of is None:
             raise MillwrightError(
@@ -161,7 +161,7 @@ def reading_files(home: Home, plant: str, *, as_of: AsOf = None) -> list[Reading
         name = f"readings/{kind}"
         table = visible_table(home, plant, name, as_of)
         files = files_of(table, kind, home.table(plant, name)) if table else []
-        if table and as_of is not None and not all(Path(file.path).is_file() for file in files):
+        if table and as_of is not None and gone([file.path for file in files]):
             raise _gone(name, table.version(), home.table(plant, name))
         found += files
     if not found:
@@ -205,20 +205,20 @@ def read_readings(
         condition &= ds.field("time") <= pa.scalar(until_us, TIME)
     if not paths:
         return schema.empty_table()
-    found = ds.dataset(paths, schema=schema, format="parquet").to_table(filter=condition)
+    found = read_parquet(paths, schema, filter=condition)
     return found.take(pc.sort_indices(found, sort_keys=[("machine", "ascending"), ("time", "ascending")]))
 
 
-def files_of(table: DeltaTable, machine_type: str, folder: Path) -> list[ReadingFile]:
+def files_of(table: DeltaTable, machine_type: str, folder: Place) -> list[ReadingFile]:
     """The files of one readings table. A file without statistics may hold anything."""
     found: list[ReadingFile] = []
     for row in _actions(table):
         low, high = row.get("min.time"), row.get("max.time")
         found.append(
             ReadingFile(
-                path=str(folder / unquote(row["path"])), machine_type=machine_type, num_rows=row["num_records"] or 0,
-                size_bytes=row["size_bytes"], first_machine=row.get("min.machine") or "",
-                last_machine=row.get("max.machine") or _LAST_NAME,
+                path=reference(folder / unquote(row["path"])), machine_type=machine_type,
+                num_rows=row["num_records"] or 0, size_bytes=row["size_bytes"],
+                first_machine=row.get("min.machine") or "", last_machine=row.get("max.machine") or _LAST_NAME,
                 first_us=to_us(low) if low else -_EVER, last_us=to_us(high) if high else _EVER,
             )
         )  # fmt: skip
@@ -239,9 +239,9 @@ def written_files(table: DeltaTable) -> list[WrittenFile]:
 
 def read_whole(table: DeltaTable, schema: pa.Schema) -> pa.Table:
     """Every row of a small table in the columns of ``schema``."""
-    folder = Path(table.table_uri.removeprefix("file://"))
-    paths = [str(folder / unquote(file.path)) for file in written_files(table)]
-    return ds.dataset(paths, schema=schema, format="parquet").to_table() if paths else schema.empty_table()
+    folder = folder_of(table)
+    paths = [reference(folder / unquote(file.path)) for file in written_files(table)]
+    return read_parquet(paths, schema) if paths else schema.empty_table()
 
 
 def to_us(moment: datetime) -> int:
@@ -269,7 +269,7 @@ def _whole(home: Home, plant: str, name: str, schema: pa.Schema, order: Sequence
     return found.sort_by([(column, "ascending") for column in order])
 
 
-def _gone(name: str, version: int, path: Path) -> NotFoundError:
+def _gone(name: str, version: int, path: Place) -> NotFoundError:
     return NotFoundError(
         f"Version {version} of {name} can no longer be read", expected="its files and its log",
         found="they were removed by retention", where=path, do="Ask for a later version (`millwright history`)",

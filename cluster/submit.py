@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import cluster
 from cluster.config import ENVIRONMENT_PREFIX
-from cluster.credentials import prefixed
+from cluster.credentials import handed_on
 from cluster.home import Home
 from cluster.report import Progress, Report
 from cluster.session import changed_environment, import_ray, token_environment
@@ -142,7 +142,8 @@ def _send(client: JobSubmissionClient, where: str, job: str, command: Sequence[s
 def job_environment(home: Home, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
     """What goes with a job: our settings, and the secrets of the plants that its options name (else of all).
 
-    Secrets in a file stay there: the job reads them from the folder that both sides see.
+    Secrets in a file stay there: the job reads them from the folder that both sides see. Keys of an object store
+    are never sent: they are in such a file, or in the environment of the nodes.
     """
     named_there = [
         value for option, value in pairwise([part for text in command for part in text.split("=", 1)])
@@ -150,7 +151,7 @@ def job_environment(home: Home, command: Sequence[str], environment: Mapping[str
     ]  # fmt: skip
     names = plants_named({"plants": ",".join(named_there)}) if "all" not in named_there else []
     settings = {key: value for key, value in environment.items() if key.startswith(ENVIRONMENT_PREFIX)}
-    return settings | prefixed(home.only(*names) if names else home, environment)
+    return settings | handed_on(home.only(*names) if names else home, environment)
 
 
 def excludes(root: Path, home: Path) -> list[str]:

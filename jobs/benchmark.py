@@ -18,7 +18,9 @@ from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from cluster.bundles import load_at
 from cluster.home import Home
+from cluster.places import Place, place_of
 from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, Report
 from cluster.sources import write_source
@@ -27,7 +29,6 @@ from jobs.candidates import Candidate, Study, study_of
 from jobs.dataset import PlantData, load_plant
 from jobs.promote import crown
 from jobs.train import start
-from models.bundle import load_bundle
 from models.config import Clock, HazardConfig, ModelConfig, NetworkConfig, TreesConfig, WindowConfig
 from models.errors import InputError
 from models.hazard import restricted_mean
@@ -118,7 +119,8 @@ def run(
     study = study_of(history, history.split_in_machines(home.settings.split, frozenset(test)), CONFIG)
     networks, trees, no_sensor = _train(study, folders, seeds, progress)
     progress.step("Score the test engines, once")
-    scored = {c.version: remaining_life(c, history, test) for c in [*networks, *trees, no_sensor]}
+    cache = home.of(source.plant).cache / "bundles"
+    scored = {c.version: remaining_life(c, history, test, cache) for c in [*networks, *trees, no_sensor]}
     with Tracking(home) as tracking:
         run_id = tracking.start(source.plant, f"{source.plant}/benchmark", tags={"plant": source.plant})
         champion = crown(home, source.plant, [*networks, *trees, no_sensor], tracking=tracking, run_id=run_id)
@@ -188,9 +190,9 @@ def _numbers(path: Path, *, columns: int) -> Numbers:
     return found
 
 
-def remaining_life(candidate: Candidate, data: PlantData, machines: list[str]) -> Numbers:
+def remaining_life(candidate: Candidate, data: PlantData, machines: list[str], cache: Path) -> Numbers:
     """E[min(T, cap)] [engines] at each engine's last cycle, from the bundle as it would be served."""
-    predictor = Predictor(load_bundle(Path(candidate.folder)))
+    predictor = Predictor(load_at(place_of(candidate.folder), cache))
     length = predictor.spec.config.window.length
     windows = np.stack([data.series[m].values[-length:] for m in machines])
     edges = predictor.spec.config.hazard.edges
@@ -198,7 +200,7 @@ def remaining_life(candidate: Candidate, data: PlantData, machines: list[str]) -
 
 
 def _train(
-    study: Study, folders: Path, seeds: int, progress: Progress
+    study: Study, folders: Place, seeds: int, progress: Progress
 ) -> tuple[list[Candidate], list[Candidate], Candidate]:
     """A network and trees for each seed, and the no-sensor baseline."""
     tasks = start(study, folders, [{"seed": seed} for seed in range(seeds)])

@@ -13,30 +13,31 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cluster import bundles as store
 from cluster.files import write_atomically
 from cluster.home import Home
+from cluster.places import Place, reference
 from cluster.report import Progress, code_version
 from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.ingest import over_ray
+from jobs.series.later import count_failures, judging, later_ticks
 from jobs.trial import begin, configured
-from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual, save_bundle
+from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
-from models.config import Clock, ModelConfig
-from models.episodes import AlarmRule, Ticks, alarm_threshold
+from models.config import ModelConfig
+from models.episodes import AlarmRule, alarm_threshold
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard_over
 from models.scaling import MAX_ROWS
-from models.split import Split, draw
+from models.split import Split
 from models.windows import Channel, Float, windows_ending
 
 CANDIDATES = "candidates.json"
-MOST_TICKS = 250_000  # of later time that a candidate is judged on: 130 MB with their hazards and exposures
 
 
 @dataclass(frozen=True)
@@ -122,21 +123,7 @@ def _require_learnable(study: Study, data: PlantData) -> None:
         )  # fmt: skip
 
 
-def count_failures(sequences: Ordered[Sequence], clock: Clock) -> int:
-    """Distinct failures behind the labels: steps of a machine that lead to one moment lead to one failure."""
-    life, found = clock.life_per_step, 0
-    last: dict[str, float] = {}
-    for s in sequences:
-        steps = np.flatnonzero(s.event & s.usable)
-        if len(steps):
-            ends = (s.first_tick + steps) * life + s.time[steps].astype(np.float64)
-            found += int(abs(ends[0] - last.get(s.machine, -np.inf)) > life / 2)
-            found += int((np.abs(np.diff(ends)) > life / 2).sum())
-            last[s.machine] = float(ends[-1])
-    return found
-
-
-def network_candidate(study: Study, bundles: Path, choices: dict[str, Any], state: bytes) -> Candidate:
+def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], state: bytes) -> Candidate:
     """The network of a trial's saved state, exported and bundled."""
     from models.export import export_onnx
     from models.networks import NetworkModel, weights_of
@@ -152,7 +139,7 @@ def network_candidate(study: Study, bundles: Path, choices: dict[str, Any], stat
     return _bundle(study, bundles, "network", config, judged, began=began, weights=weights, onnx=onnx, scaling=scaling)
 
 
-def baseline(study: Study, bundles: Path, *, sensors: bool) -> Candidate:
+def baseline(study: Study, bundles: Place, *, sensors: bool) -> Candidate:
     """The gradient-boosted baseline, or without ``sensors`` the one that sees only age and error log."""
     from models.trees import fit_trees
 
@@ -172,45 +159,16 @@ def best_of_each_kind(candidates: list[Candidate]) -> dict[str, Candidate]:
     return {c.kind: c for c in sorted(candidates, key=lambda c: c.log_likelihood)}
 
 
-def write_candidates(bundles: Path, candidates: list[Candidate]) -> None:
+def write_candidates(bundles: Place, candidates: list[Candidate]) -> None:
     """Which bundle is which kind, the best of each, for evaluation beside the champion."""
     found = {kind: asdict(c) for kind, c in best_of_each_kind(candidates).items()}
     write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))
 
 
-def later_ticks(study: Study) -> tuple[Ticks, int]:
-    """Every usable tick that judges with its label, and the distinct failures behind them."""
-    life, columns = study.config.clock.life_per_step, []
-    sequences = judging(study)
-    numbers = {machine: number for number, machine in enumerate(dict.fromkeys(s.machine for s in sequences))}
-    for s in sequences:
-        rows = np.flatnonzero(s.usable)
-        now = np.asarray((s.first_tick + rows) * life, np.float64)
-        columns.append((np.full(len(rows), numbers[s.machine]), now, s.time[rows], s.event[rows]))
-    machine, now, time_, event = (np.concatenate(x) for x in zip(*columns, strict=True))
-    ticks = Ticks(machine, now, time_.astype(np.float64), event, len(numbers), life)
-    return ticks, count_failures(sequences, study.config.clock)
-
-
-def judging(study: Study, *, most: int = MOST_TICKS) -> list[Sequence]:
-    """The validation sequences that candidates are judged on: all, or whole machines of them where they are too many.
-
-    Alarms are counted tick by tick, so ticks are never thinned; machines are drawn evenly over their failures.
-    """
-    found = [s for s in study.validate if s.usable.any()]
-    total = sum(int(s.usable.sum()) for s in found)
-    if total <= most:
-        return found
-    failures = {m: count_failures([s for s in found if s.machine == m], study.config.clock)
-                for m in {s.machine for s in found}}  # fmt: skip
-    kept = draw(failures, most / total, seed=0) or frozenset([max(failures, key=lambda m: (failures[m], m))])
-    return [s for s in found if s.machine in kept]
-
-
 def _judge(study: Study, model: WindowModel) -> _Judged:
-    ticks, failures = later_ticks(study)
+    ticks, failures = later_ticks(study.validate, study.config.clock)
     hazards = study.config.hazard
-    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judging(study)])
+    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judging(study.validate, study.config.clock)])
     calibration = fit_calibration(logits, hazards.edges, ticks.time, ticks.event, num_failures=failures)
     hazard = calibration.hazard(logits)
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
@@ -236,7 +194,7 @@ def alarm_horizon(config: ModelConfig) -> str:
 
 
 def _bundle(
-    study: Study, bundles: Path, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
+    study: Study, bundles: Place, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
     weights: bytes | str, onnx: bytes | None = None, scaling: ScalingNumbers | None = None,
 ) -> Candidate:  # fmt: skip
     raw = weights if isinstance(weights, bytes) else weights.encode()
@@ -244,7 +202,7 @@ def _bundle(
     identity = f"{study.data_version}/{config.digest()}/{judged.calibration}/{hashlib.sha256(raw).hexdigest()}"
     version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
     folder = bundles / version
-    candidate = Candidate(kind, version, str(folder), judged.log_likelihood, time.monotonic() - began)
+    candidate = Candidate(kind, version, reference(folder), judged.log_likelihood, time.monotonic() - began)
     if (folder / "manifest.json").is_file():
         return candidate
     window, ranges = _usual(study)
@@ -261,7 +219,7 @@ def _bundle(
         ),
         doubts=study.doubts,
     )  # fmt: skip
-    save_bundle(folder, spec, weights=weights, onnx=onnx, card=_card(study, spec))
+    store.save(folder, spec, weights=weights, onnx=onnx, card=_card(study, spec))
     return candidate
 
 

@@ -19,6 +19,7 @@ from cluster.added import full_source
 from cluster.config import SplitSettings
 from cluster.home import Home
 from cluster.logs import FAR, machine_events, machine_logs
+from cluster.places import opened
 from cluster.storage import AsOf, data_version, read_events, read_machines, reading_files, sensors
 from jobs.series.cache import StoredUnit, series_at
 from jobs.series.gather import StoredSeries, dataset_of, gather, parallelism, plan_units, unit_of
@@ -234,7 +235,8 @@ def readings_dataset(home: Home, plant: str, as_of: AsOf = None) -> Any:
     """A Ray dataset over the plant's raw readings."""
     import ray.data
 
-    return ray.data.read_parquet([file.path for file in reading_files(home, plant, as_of=as_of)])
+    files, paths = opened([file.path for file in reading_files(home, plant, as_of=as_of)])
+    return ray.data.read_parquet(paths, filesystem=files)
 
 
 def series_from_table(

@@ -20,6 +20,7 @@ from pydantic import Field
 from rich.table import Table
 
 from cluster import lineage
+from cluster.bundles import load, load_version
 from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.registry import bundle_folder, standing_champion
@@ -28,7 +29,7 @@ from jobs.dataset import load_plant, named_plants
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
-from models.bundle import Bundle, load_bundle
+from models.bundle import Bundle
 
 COLUMNS = (
     "plant", "candidate", "failures caught", "at equal\nfalse\nalarms", "false alarms\na machine-month", "median\nlead",
@@ -94,12 +95,12 @@ def plant_bundles(home: Home, plant: str) -> dict[str, Bundle]:
     Raises NotFoundError where the plant has no champion, InputError where a bundle is not whole.
     """
     best = standing_champion(home, plant)
-    found = {best.kind: load_bundle(best.path)}
+    found = {best.kind: load(home, plant, best.path)}
     listed = bundle_folder(home, plant, best.version).parent / "candidates.json"
     others = json.loads(listed.read_text("utf-8")) if listed.is_file() else {}
     for kind, entry in others.items():
         if kind not in found:
-            found[kind] = load_bundle(bundle_folder(home, plant, entry["version"]))
+            found[kind] = load_version(home, plant, entry["version"])
     return found
 
 

@@ -7,16 +7,16 @@ service has the old model or the new one, never half of either.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.text import Text
 
 from cluster import lineage
+from cluster.bundles import load
 from cluster.home import Home
+from cluster.places import place_of
 from cluster.registry import Tracking, bundle_folder, champion, register
 from cluster.report import Progress, Report, code_version
 from jobs.candidates import Candidate, best_of_each_kind, choose, write_candidates
-from models.bundle import load_bundle
 
 
 class PromoteReport(Report):
@@ -35,7 +35,7 @@ def run(home: Home, *, progress: Progress, plant: str, version: str, reason: str
     home.source(plant)
     folder = bundle_folder(home, plant, version)
     progress.step(f"Verify {version}")
-    bundle = load_bundle(folder)
+    bundle = load(home, plant, folder)
     before = champion(home, plant)
     with Tracking(home) as tracking:
         run_id = tracking.start(plant, f"{plant}/promote", tags={"plant": plant, "code_version": code_version()})
@@ -51,12 +51,14 @@ def run(home: Home, *, progress: Progress, plant: str, version: str, reason: str
 def crown(home: Home, plant: str, candidates: list[Candidate], *, tracking: Tracking, run_id: str) -> Candidate:
     """Choose the best of a study's candidates, log what was compared, register it. Ends the run."""
     best = choose(candidates)
-    write_candidates(Path(best.folder).parent, candidates)
+    write_candidates(place_of(best.folder).parent, candidates)
     scores = {kind: c.log_likelihood for kind, c in best_of_each_kind(candidates).items()}
     metrics = {f"log_likelihood.{kind}": value for kind, value in scores.items()}
     tracking.log(run_id, params={"champion": best.kind, "version": best.version}, metrics=metrics)
     reason = "highest censored log-likelihood on later time: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
-    register(home, plant, version=best.version, kind=best.kind, folder=Path(best.folder), run_id=run_id, reason=reason)
+    folder = place_of(best.folder)
+    tracking.keep(run_id, "card.md", load(home, plant, folder).card)
+    register(home, plant, version=best.version, kind=best.kind, folder=folder, run_id=run_id, reason=reason)
     tracking.end(run_id, True)
     return best
 

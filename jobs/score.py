@@ -1,8 +1,9 @@
 """Batch scoring: what the service would have said at each tick of the history, into the journal.
 
-The one idea: the manifest's units are scored by Ray Data's workers with the service's own Predictor, and each is
+The one idea: the manifest's units are scored by Ray Data's workers with the service's own windows and model; each is
 committed once, under its own name, as soon as it is done. Killed anywhere, the next run skips what is committed;
 the journal holds each prediction once, so a repeated or overlapping run changes nothing that is there.
+
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from rich.text import Text
 
 from cluster import lineage
 from cluster.added import causes_of, changes
+from cluster.bundles import load
 from cluster.commit import WrittenFile, commit_once, open_or_create
 from cluster.home import Home
 from cluster.logs import machine_events
 from cluster.manifest import Unit, describe
+from cluster.places import reference
 from cluster.predictions import SCHEMA, TABLE, Existing, JournalFiles
 from cluster.registry import standing_champion
 from cluster.report import Progress, Report
@@ -35,11 +37,11 @@ from cluster.storage import data_version, read_events, read_machines, reading_fi
 from cluster.turns import only_one
 from jobs.dataset import named_plants, series_from_table
 from jobs.evaluation.rows import arranged
-from jobs.scoring.devices import hazards_on, places
+from jobs.scoring.devices import places
 from jobs.scoring.unit import Question, row_of, score_unit
 from jobs.series.gather import dataset_of, parallelism, plan_units, unit_of
 from jobs.series.stream import Shape
-from models.bundle import Bundle, load_bundle
+from models.bundle import Bundle
 from models.errors import InputError
 from models.predict import Cause, Predictor, answer, degradations, window_digest
 from models.windows import Channel, Int, Series, silence, windows_ending
@@ -97,7 +99,7 @@ class _Run:
 
 def _score_plant(home: Home, plant: str, since_us: int | None, progress: Progress) -> tuple[int, int]:
     """New predictions, and all that the question has."""
-    bundle = load_bundle(standing_champion(home, plant).path)
+    bundle = load(home, plant, standing_champion(home, plant).path)
     with only_one(home, plant, progress, work="score.lock"):
         run = _begin(home, plant, bundle, progress, newest=since_us is None)
         if since_us is not None:
@@ -114,7 +116,7 @@ def _begin(home: Home, plant: str, bundle: Bundle, progress: Progress, *, newest
         plant=plant, shape=Shape(sensors, spec.config.clock, spec.config.window), newest=newest,
         machine_types=dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True)),
         causes=tuple(cause["code"] for cause in causes_of(changes(home, plant), sensors)),
-        folder=str(home.table(plant, TABLE)), predicted_us=int(datetime.now(UTC).timestamp() * 1_000_000),
+        folder=reference(home.table(plant, TABLE)), predicted_us=int(datetime.now(UTC).timestamp() * 1_000_000),
     )  # fmt: skip
     known = machine_events(read_events(home, plant), machines)
     return _Run(home, plant, question, bundle, ray.put(bundle), ray.put(known), progress)
@@ -203,7 +205,7 @@ def _scored(
         found: Bundle = ray.get(bundle)
         scored = score_unit(
             unit_of(row), question, found, ray.get(known), stem=row["name"], since=since, skip=skip,
-            journal=Existing(tuple(row["existing"]), row["from_us"], row["to_us"]), hazard=hazards_on(found, device),
+            journal=Existing(tuple(row["existing"]), row["from_us"], row["to_us"]), device=device,
         )  # fmt: skip
         return {"name": row["name"]} | row_of(scored)
 
@@ -223,7 +225,7 @@ def _commit(home: Home, plant: str, name: str, files: Sequence[WrittenFile], tot
         except CommitFailedError:
             continue
     for file in files:  # another run was faster
-        (Path(folder) / file.path).unlink(missing_ok=True)
+        (folder / file.path).unlink(missing_ok=True)
     return 0
 
 
@@ -263,7 +265,7 @@ def score_series(
 
 def score_frame(home: Home, plant: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The newest prediction of each machine in a frame of ``machine``, ``time`` and sensors in canonical units."""
-    bundle = load_bundle(standing_champion(home, plant).path)
+    bundle = load(home, plant, standing_champion(home, plant).path)
     names = [c.name for c in bundle.spec.channels if c.role == "sensor"]
     absent = [name for name in ("machine", "time") if name not in frame.columns]
     if absent:

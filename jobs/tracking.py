@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray.tune
 
 from cluster.files import write_atomically
+from cluster.places import Place
 from cluster.registry import Tracking
 
 METRICS = ("train_loss", "validate_loss", "best_loss")
@@ -24,7 +24,7 @@ class TrackTrials(ray.tune.Callback):
     """Logs the trials of one plant's study; ``moved`` is told how many are done, a running one in part."""
 
     def __init__(
-        self, tracking: Tracking, plant: str, runs_file: Path, tags: dict[str, str], moved: Callable[[float], None]
+        self, tracking: Tracking, plant: str, runs_file: Place, tags: dict[str, str], moved: Callable[[float], None]
     ) -> None:
         self.tracking, self.plant, self.runs_file, self.tags, self.moved = tracking, plant, runs_file, tags, moved
         self.runs: dict[str, str] = json.loads(runs_file.read_text()) if runs_file.is_file() else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from cluster import lineage
 from cluster.home import Home
+from cluster.places import Place, place_of, reference
 from cluster.registry import Tracking, bundle_folder, champion
 from cluster.report import Progress, Report, code_version
 from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, studies_of
@@ -59,19 +59,19 @@ def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -
                     f"millwright promote --plant {plant} --version {best.version}"
                 )
                 tracking.end(run_id, True)
-            lineage.learns(home, plant, study.data_version, [Path(c.folder) for c in candidates])
+            lineage.learns(home, plant, study.data_version, [place_of(c.folder) for c in candidates])
             scores = {c.kind: c.log_likelihood for c in candidates}
             outcomes.append({"name": plant, "kind": best.kind, "version": best.version, "log_likelihood": scores})
     return TrainReport(seconds=time.monotonic() - began, plants=outcomes)
 
 
-def start(study: Study, bundles: Path, choices: list[dict[str, Any]]) -> list[ray.ObjectRef[Candidate]]:
+def start(study: Study, bundles: Place, choices: list[dict[str, Any]]) -> list[ray.ObjectRef[Candidate]]:
     """Tasks, one core each: a network for each of ``choices``, trees for each of their seeds, the no-sensor one."""
     shared = ray.put(study)
-    networks = [fit_network.remote(shared, str(bundles), c) for c in choices]
+    networks = [fit_network.remote(shared, reference(bundles), c) for c in choices]
     seeds = [int(c.get("seed", study.config.trees.seed)) for c in choices]
-    trees = [fit_baseline.remote(shared, str(bundles), True, seed) for seed in seeds]
-    return [*networks, *trees, fit_baseline.remote(shared, str(bundles), False)]
+    trees = [fit_baseline.remote(shared, reference(bundles), True, seed) for seed in seeds]
+    return [*networks, *trees, fit_baseline.remote(shared, reference(bundles), False)]
 
 
 @ray.remote(num_cpus=1)
@@ -80,7 +80,7 @@ def fit_baseline(study: Study, bundles: str, sensors: bool, seed: int | None = N
     if seed is not None:
         trees = study.config.trees.model_copy(update={"seed": seed})
         study = replace(study, config=study.config.model_copy(update={"trees": trees}))
-    return baseline(study, Path(bundles), sensors=sensors)
+    return baseline(study, place_of(bundles), sensors=sensors)
 
 
 @ray.remote(num_cpus=1)
@@ -94,4 +94,4 @@ def fit_network(study: Study, bundles: str, choices: dict[str, Any], state: byte
         while not fit.done:
             fit.epoch()
         state = fit.state()
-    return network_candidate(study, Path(bundles), choices, state)
+    return network_candidate(study, place_of(bundles), choices, state)

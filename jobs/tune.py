@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,8 +24,9 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from cluster import lineage
+from cluster import lineage, places
 from cluster.home import Home
+from cluster.places import Place, opened
 from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, Report, code_version
 from jobs.candidates import Study, studies_of
@@ -143,7 +143,7 @@ def _study(
     home: Home, ready: _Ready, options: _Options, tracking: Tracking, moved: Callable[[float], None]
 ) -> PlantStudy:
     study, reference = ready.study, ready.reference
-    bundles = str(bundle_folder(home, study.plant, "x").parent)
+    bundles = places.reference(bundle_folder(home, study.plant, "x").parent)
     baselines = [fit_baseline.remote(reference, bundles, sensors) for sensors in (True, False)]
     folder = home.of(study.plant).studies / _study_name(study, options)
     tags = {"plant": study.plant, "data_version": study.data_version, "code_version": code_version()}
@@ -154,7 +154,8 @@ def _study(
         reason = str(results.errors[0]).strip().splitlines()[-1] if results.errors else "no trial ended"
         raise MillwrightError(f"Every trial of plant {study.plant} failed", found=reason, where=folder)
     best = min(good, key=lambda r: r.metrics[METRIC])
-    state = (Path(best.checkpoint.path) / STATE).read_bytes()
+    with best.checkpoint.filesystem.open_input_file(f"{best.checkpoint.path}/{STATE}") as file:
+        state = bytes(file.read())
     candidates = ray.get([fit_network.remote(reference, bundles, best.config, state), *baselines])
     champion = crown(home, study.plant, candidates, tracking=tracking, run_id=callback.parent())
     scores = {c.kind: c.log_likelihood for c in candidates}
@@ -180,10 +181,13 @@ def _trainable(plant: str, reference: Any) -> str:
 
 
 def _search(
-    study: Study, trainable: str, folder: Path, options: _Options, callback: TrackTrials
+    study: Study, trainable: str, folder: Place, options: _Options, callback: TrackTrials
 ) -> tuple[ray.tune.ResultGrid, bool]:
-    if ray.tune.Tuner.can_restore(str(folder)):
-        tuner = ray.tune.Tuner.restore(str(folder), trainable=trainable, resume_unfinished=True, restart_errored=True)
+    files, (path,) = opened([places.reference(folder)])
+    if ray.tune.Tuner.can_restore(path, storage_filesystem=files):
+        tuner = ray.tune.Tuner.restore(
+            path, trainable=trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=files
+        )
         return tuner.fit(), True
     network = study.config.network
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -196,7 +200,8 @@ def _search(
             scheduler=ASHAScheduler(max_t=network.epochs, grace_period=min(GRACE_EPOCHS, network.epochs)),
         ),
         run_config=ray.tune.RunConfig(
-            name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[callback],
+            name=folder.name, storage_path=path.rpartition("/")[0], storage_filesystem=files, verbose=0,
+            callbacks=[callback],
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1, checkpoint_at_end=True),
             failure_config=ray.tune.FailureConfig(max_failures=1),
         ),

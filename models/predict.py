@@ -176,9 +176,14 @@ def degradation_codes(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> list
     whole_B = np.any(known_BWC[:, 0][:, sensors], axis=1)
     outside_BC = any_BC & ((last_BC < low_C) | (last_BC > high_C))
     flags = np.column_stack([np.any(any_BC, axis=1), whole_B, ~any_BC & sensors, outside_BC])
-    patterns, which = np.unique(flags, axis=0, return_inverse=True)
-    named = [_codes_of(pattern.tolist(), len(spec.channels)) for pattern in patterns]
-    return [named[number] for number in which.ravel().tolist()]
+    named: dict[bytes, tuple[str, ...]] = {}
+    found = []
+    for row, pattern in enumerate(np.packbits(flags, axis=1)):
+        key = pattern.tobytes()
+        if key not in named:  # nearly all windows have one of a few patterns
+            named[key] = _codes_of(flags[row].tolist(), len(spec.channels))
+        found.append(named[key])
+    return found
 
 
 def _codes_of(flags: list[bool], num_channels: int) -> tuple[str, ...]:

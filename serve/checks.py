@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from cluster.bundles import load
 from cluster.home import Home
 from cluster.keys import open_keys
 from cluster.registry import champion
 from cluster.report import Progress
 from cluster.running import alive, port_is_free, reap
-from models.bundle import load_bundle
 from models.errors import InputError, MillwrightError
 
 _RELEASE_S = 8.0
@@ -34,7 +34,7 @@ def servable_plants(home: Home, progress: Progress) -> list[dict[str, str]]:
             if best is None:
                 progress.note(f"Plant {name} has no model yet: `millwright tune --plants {name}`")
                 continue
-            load_bundle(best.path)
+            load(home, name, best.path)
             found.append({"name": name, "champion": best.version})
         except MillwrightError as error:
             broken = error

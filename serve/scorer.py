@@ -14,9 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
+from cluster.bundles import load
 from cluster.home import Home
 from cluster.registry import Champion, champion
-from models.bundle import BundleSpec, load_bundle
+from models.bundle import BundleSpec
 from models.errors import GateError, InputError, MillwrightError, NotFoundError
 from models.explain import reasons
 from models.predict import Predictor
@@ -143,7 +144,7 @@ class Scorer:
         return fresh
 
     def _load(self, pointer: Champion, name: str) -> Predictor:
-        bundle = load_bundle(pointer.path)
+        bundle = load(self._home, name, pointer.path)
         if bundle.spec.plant != name:
             raise InputError(
                 "The bundle is another plant's", expected=name, found=bundle.spec.plant, where=pointer.path

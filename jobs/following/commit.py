@@ -11,7 +11,6 @@ import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import unquote
 
 import orjson
@@ -23,6 +22,7 @@ from deltalake.exceptions import CommitFailedError
 from cluster.added import keep
 from cluster.commit import RETRIES, WrittenFile, commit_info, commit_once, open_table, write_part
 from cluster.home import Home
+from cluster.places import Place, place_of, read_parquet, reference
 from cluster.storage import (
     MACHINES,
     QUARANTINE,
@@ -133,7 +133,7 @@ def _join(tables: Tables, name: str, month: str, small: Sequence[ReadingFile]) -
     table, folder = tables.open[name], tables.home.table(tables.plant, name)
     whole = read_slice([file.path for file in small], Bounds())
     gone = {file.path for file in small}
-    remove = [file for file in written_files(table) if str(folder / unquote(file.path)) in gone]
+    remove = [file for file in written_files(table) if reference(folder / unquote(file.path)) in gone]
     if whole.num_rows != sum(file.num_rows for file in small) or len(remove) != len(small):
         return  # the statistics do not say what is in them: `history compact` says so
     joined = write_part(folder, whole, stem="compact", partition={"month": month})
@@ -180,8 +180,8 @@ def _commit_results(table: DeltaTable, results: Sequence[Rewritten], plan: Plan)
     lost = sum(result.superseded for result in results)
     if not add:
         return lost, 0
-    folder = Path(results[0].folder)
-    remove = [file for file in written_files(table) if str(folder / unquote(file.path)) in gone] if gone else []
+    folder = place_of(results[0].folder)
+    remove = [file for file in written_files(table) if reference(folder / unquote(file.path)) in gone] if gone else []
     more = sum(file.rows for file in add) - sum(file.rows for file in remove)
     counts = orjson.dumps({"superseded": lost, "more": more}).decode()
     metadata = {"millwright.batch": plan.batch, "millwright.counts": counts}
@@ -208,14 +208,14 @@ def _met(parts: Sequence[Part], files: Sequence[ReadingFile]) -> list[ReadingFil
     within = (ds.field("time") >= pa.scalar(low, TIME)) & (ds.field("time") <= pa.scalar(high, TIME))
     found = []
     for file in near:
-        rows = ds.dataset(file.path, format="parquet").to_table(columns=["machine", "time"], filter=within)
+        rows = read_parquet([file.path], columns=["machine", "time"], filter=within)
         times = rows["time"].cast(pa.int64()).to_pylist()
         if not keys.isdisjoint(zip(rows["machine"].to_pylist(), times, strict=True)):
             found.append(file)
     return found
 
 
-def _told(path: Path, newest: int, batch: str) -> tuple[int, int]:
+def _told(path: Place, newest: int, batch: str) -> tuple[int, int]:
     """What the batch's commit said of itself, before a death; it is among the newest."""
     for version in range(newest, max(0, newest - RETRIES), -1):
         info = commit_info(path, version)

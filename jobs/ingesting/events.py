@@ -6,18 +6,18 @@ The one idea: an event is merged cell by cell as a reading is, by its id; the la
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.commit import WrittenFile, write_part
+from cluster.places import Place
 from cluster.storage import EVENTS
 from jobs.ingesting.parts import read_back
 
 
 def rewrite_events(
-    path: str, parts: Iterable[str], ends: pa.Table, existing: pa.Table, batch: str
+    path: Place, parts: Iterable[str], ends: pa.Table, existing: pa.Table, batch: str
 ) -> tuple[WrittenFile | None, int]:
     """The whole events table merged by ``event_id``, cell by cell, and how many of the batch's rows changed nothing.
 
@@ -43,7 +43,7 @@ def rewrite_events(
     if not changed.num_rows:
         return None, num_new
     implied = pc.sum(pc.is_in(changed["event_id"], ends["event_id"].combine_chunks())).as_py() or 0
-    return write_part(Path(path), merged, stem=f"part-{batch}"), num_new - (changed.num_rows - implied)
+    return write_part(path, merged, stem=f"part-{batch}"), num_new - (changed.num_rows - implied)
 
 
 def _keep_source(merged: pa.Table, existing: pa.Table, cells: Sequence[str]) -> pa.Table:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cluster.home import Home
+from cluster.places import place_of, reference
 from cluster.report import Progress
 from jobs.ingesting import gate
 from jobs.ingesting.measures import MEASURES
@@ -86,7 +86,7 @@ class Merging:
         plan, work = batch.plan, list[Tile]()
         for name, parts in batch.parts.items():
             folder = self.home.table(plan.plant, name)
-            if str(folder) not in self.emptied:
+            if reference(folder) not in self.emptied:
                 work += tiles(parts, [], plan=plan, folder=folder, work=work_folder(self.home, plan))
         found = self._run([tile for tile in work if self._concerned(tile)])
         _forget(found)
@@ -138,4 +138,4 @@ def _forget(results: Sequence[Rewritten]) -> None:
     """Files that no table will ever name."""
     for result in results:
         for file in result.files:
-            (Path(result.folder) / file["path"]).unlink(missing_ok=True)
+            (place_of(result.folder) / file["path"]).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cluster.commit import is_committed
 from cluster.files import write_atomically
 from cluster.home import Home
+from cluster.places import tables_below
 from cluster.report import code_version
 from cluster.storage import read_machines
 from jobs.ingesting.fingerprint import Spans, digests, fingerprints
@@ -279,7 +280,7 @@ def digest_of(description: BaseModel) -> str:
 def has_begun(home: Home, plan: Plan) -> bool:
     """Whether any table holds the batch."""
     tables = home.of(plan.plant).tables
-    return any(is_committed(log.parent, plan.batch) for log in tables.rglob("_delta_log"))
+    return any(is_committed(tables / name, plan.batch) for name in tables_below(tables))
 
 
 def is_ours(path: Path, root: Path) -> bool:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from pydantic import BaseModel, ConfigDict
 
 from cluster.commit import WrittenFile, write_part
+from cluster.places import Place, place_of, read_parquet, reference
 from cluster.storage import BOOKKEEPING, QUARANTINE, TIME, ReadingFile
 from jobs.ingesting.bounds import Bounds
 from jobs.ingesting.measures import measure
@@ -73,7 +73,7 @@ class Rewritten(BaseModel):
 
 
 def tiles(
-    parts: Sequence[Part], existing: Sequence[ReadingFile], *, plan: Plan, folder: Path, work: Path
+    parts: Sequence[Part], existing: Sequence[ReadingFile], *, plan: Plan, folder: Place, work: Path
 ) -> list[Tile]:
     """Tiles of one table. ``existing`` are its files now."""
     stuck_h = {s.sensor: s.stuck_h for s in plan.source.sensors().values() if s.stuck_h}
@@ -89,8 +89,8 @@ def tiles(
             if slices or met:
                 found.append(
                     Tile(
-                        plant=plan.plant, folder=str(folder), month=month, bounds=cut, work=str(work), parts=slices,
-                        existing=met, batch=plan.batch, created_at=plan.created_at, file_rows=file_rows,
+                        plant=plan.plant, folder=reference(folder), month=month, bounds=cut, work=str(work),
+                        parts=slices, existing=met, batch=plan.batch, created_at=plan.created_at, file_rows=file_rows,
                         alone=len(cuts) == 1, stuck_h=stuck_h,
                     )
                 )  # fmt: skip
@@ -176,7 +176,7 @@ def _mask(rows: _Rows, origin: Ints, tile: Tile, done: Rewritten) -> None:
 
 def _history(path: str, cut: Bounds) -> pa.Table:
     """Rows of a file of the table that lie within the bounds; row groups without any are not read."""
-    found = ds.dataset(path, format="parquet").to_table(filter=cut.condition(), use_threads=False)
+    found = read_parquet([path], filter=cut.condition(), use_threads=False)
     return found.set_column(1, "time", found["time"].cast(pa.int64()))
 
 
@@ -204,7 +204,7 @@ def _write(tile: Tile, rows: pa.Table, merged: Merged, num_old: int) -> list[Wri
     table = pa.table(columns)
     return [
         write_part(
-            Path(tile.folder), table.slice(start, tile.file_rows), stem=f"part-{tile.batch}",
+            place_of(tile.folder), table.slice(start, tile.file_rows), stem=f"part-{tile.batch}",
             partition={"month": tile.month},
         )
         for start in range(0, table.num_rows, tile.file_rows)

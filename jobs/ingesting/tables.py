@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +19,7 @@ from deltalake.exceptions import CommitFailedError
 from cluster.commit import RETRIES, WrittenFile, commit_once, is_committed, open_table, write_part
 from cluster.durability import settle
 from cluster.home import Home
+from cluster.places import Place, reference
 from cluster.storage import (
     EVENTS,
     MACHINES,
@@ -110,7 +110,7 @@ def commit_readings(
             done.setdefault(result.folder, []).append(result)
         open_tables = []
         for batch, name, built_on, _ in work:
-            results = done.get(str(home.table(batch.plan.plant, name)))
+            results = done.get(reference(home.table(batch.plan.plant, name)))
             if results is None:
                 continue
             if _commit_rewritten(home, batch, name, results, built_on):
@@ -132,7 +132,7 @@ def commit_events(home: Home, batch: Batch) -> int:
         existing = read_whole(table, EVENTS)
         parts = batch.logs(machines=False)
         ends = ends_of_life(plan.plant, batch.bounds(run_to_failure=True), existing)
-        written, superseded = rewrite_events(str(path), parts, ends, existing, plan.batch)
+        written, superseded = rewrite_events(path, parts, ends, existing, plan.batch)
         if _commit_whole(table, path, written, plan, superseded):
             return superseded
     raise _too_many("events", home)
@@ -177,7 +177,7 @@ def commit_quarantine(home: Home, batch: Batch, masked: Sequence[str] = ()) -> N
     raise _too_many("quarantine", home)
 
 
-def _written_wrong(path: Path, batch: Batch, masked: Sequence[str]) -> list[WrittenFile]:
+def _written_wrong(path: Place, batch: Batch, masked: Sequence[str]) -> list[WrittenFile]:
     """A bounded number of entries at a time."""
     written: list[WrittenFile] = []
     held: list[pa.Table] = []
@@ -212,7 +212,7 @@ def hide(home: Home, plant: str) -> None:
         show(home, plant)
 
 
-def _tiles(home: Home, batch: Batch, name: str, path: Path) -> tuple[set[str], list[Tile]]:
+def _tiles(home: Home, batch: Batch, name: str, path: Place) -> tuple[set[str], list[Tile]]:
     """The table's files now, and what is to be merged. The table is made, and gets new columns, only at the commit."""
     table = open_table(path)
     files = files_of(table, name.removeprefix("readings/"), path) if table else []
@@ -224,7 +224,7 @@ def _commit_rewritten(home: Home, batch: Batch, name: str, results: list[Rewritt
     plan, path = batch.plan, home.table(batch.plan.plant, name)
     sensors = sorted({sensor for part in batch.parts[name] for sensor in part.sensors})
     table = table_to_build_on(home, plan.plant, name, readings_schema(sensors), partition_by=["month"])
-    files = {str(path / unquote(file.path)): file for file in written_files(table)}
+    files = {reference(path / unquote(file.path)): file for file in written_files(table)}
     if set(files) != built_on:
         return False  # another writer was faster
     changed = {result.month for result in results if result.changed}
@@ -234,7 +234,7 @@ def _commit_rewritten(home: Home, batch: Batch, name: str, results: list[Rewritt
     return _commit(table, add, [files[found] for found in sorted(gone)], plan, {"superseded": superseded})
 
 
-def _commit_whole(table: DeltaTable, path: Path, written: WrittenFile | None, plan: Plan, superseded: int) -> bool:
+def _commit_whole(table: DeltaTable, path: Place, written: WrittenFile | None, plan: Plan, superseded: int) -> bool:
     """A small table is rewritten as a whole, or left as it is."""
     remove = written_files(table) if written else []
     return _commit(table, [written] if written else [], remove, plan, {"superseded": superseded})
@@ -251,7 +251,7 @@ def _commit(
     return True
 
 
-def _committed_count(path: Path, batch: str) -> int:
+def _committed_count(path: Place, batch: str) -> int:
     """What the commit of a batch said of itself: asked for when a batch is resumed."""
     table = open_table(path)
     history: list[dict[str, Any]] = table.history() if table else []

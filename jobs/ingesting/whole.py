@@ -12,7 +12,9 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from cluster.commit import commit_info, open_or_create, open_table
+from cluster.durability import delta
 from cluster.home import Home
+from cluster.places import tables_below
 from cluster.storage import visible_versions
 from models.errors import MillwrightError
 
@@ -22,7 +24,7 @@ def complete_tables(home: Home, plant: str) -> dict[str, DeltaTable]:
     quarantine = open_table(home.table(plant, "quarantine"))  # the last that a batch commits
     visible = visible_versions(home, plant) or {}
     names = ["events", "machines", "quarantine"]
-    names += [f"readings/{p.parent.name}" for p in home.table(plant, "readings").glob("*/_delta_log")]
+    names += [f"readings/{kind}" for kind in tables_below(home.table(plant, "readings"))]
     found: dict[str, DeltaTable] = {}
     for name in names:
         table = open_table(home.table(plant, name))
@@ -35,8 +37,7 @@ def complete_tables(home: Home, plant: str) -> dict[str, DeltaTable]:
                 break
             version = number - 1 if batch else version
         if version > 0:  # else it has only been made
-            path = str(home.table(plant, name))
-            found[name] = table if version == table.version() else DeltaTable(path, version=version)
+            found[name] = table if version == table.version() else delta(home.table(plant, name), version)
     return found
 
 

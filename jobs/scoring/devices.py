@@ -1,7 +1,8 @@
-"""Where windows are scored: ONNX Runtime in a task on each core, or torch in an actor on each GPU.
+"""What turns a series into hazards, and where: a network passes over it once, trees answer window by window.
 
-The one idea: a unit is scored by the same code wherever it is; only what turns windows into hazards differs, and a
-test holds both to the same answers.
+The one idea: a network sees a window and nothing else, so one pass over a series answers every window in it, at a
+thirtieth of the cost; it differs from the service's ONNX graph by float32 rounding (a test holds both together). A
+single window, each machine's newest, goes through the service's own Predictor.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from models.windows import Float
+from models.predict import Predictor
+from models.windows import Float, Int, windows_ending
 
 Score = Callable[..., dict[str, Any]]
+Hazards = Callable[[Float, Int], Float]  # a series [T, C] and N of its rows -> calibrated hazards [N, K1]
 
 
 def places(dataset: Any, score: Score, *, network: bool) -> Any:
-    """The dataset scored: by tasks on CPUs, or by one actor a GPU where the model is a network and there are GPUs."""
+    """The dataset scored: by a task on each CPU, or by an actor on each GPU where the model is a network."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -32,30 +35,32 @@ def places(dataset: Any, score: Score, *, network: bool) -> Any:
     return dataset.map(OnGpu, compute=ray.data.ActorPoolStrategy(size=gpus), num_gpus=1)
 
 
-def hazards_on(bundle: Bundle, device: str) -> Callable[[Float], Float] | None:
-    """Windows [B, W, C] -> calibrated hazards [B, K1] by torch on a device; None where the bundle's own Predictor does.
-
-    The weights are those of the bundle's ``weights.safetensors``, checked with it.
-    """
-    if device == "cpu":
-        return None
-    return torch_hazards(bundle, device)
+def hazards_of(bundle: Bundle, *, device: str, newest: bool) -> Hazards:
+    """How a bundle answers the rows of a series; ``newest``: one row of each."""
+    if bundle.spec.kind == "network" and not (newest and device == "cpu"):
+        return by_series(bundle, device)
+    predictor, length = Predictor(bundle), bundle.spec.config.window.length
+    return lambda values, rows: predictor.hazard(windows_ending(values, rows, length))
 
 
-def torch_hazards(bundle: Bundle, device: str) -> Callable[[Float], Float]:
+def by_series(bundle: Bundle, device: str) -> Hazards:
+    """One pass of the network over a series. Its weights are the bundle's, verified with it."""
+    import torch
+
     from models.networks import NetworkModel, build, load_weights
     from models.scaling import Scaling
 
+    if device == "cpu":
+        torch.set_num_threads(1)  # Ray gives a task one core
     spec = bundle.spec
     used = [i for i, channel in enumerate(spec.channels) if channel.name not in spec.config.network.ignore]
     scaling = Scaling(tuple(spec.scaling.center), tuple(spec.scaling.scale))
     network = build(spec.config, scaling, len(spec.channels), used=used)
     assert bundle.weights is not None, "a network has weights"
     load_weights(network, bundle.weights)
-    model = NetworkModel(network.to(device), batch_size=4096)
+    model = NetworkModel(network.to(device))
 
-    def score(windows: Float) -> Float:
-        found: Float = spec.calibration.hazard(model.logits(np.ascontiguousarray(windows)))
-        return found
+    def score(values: Float, rows: Int) -> Float:
+        return np.asarray(spec.calibration.hazard(model.logits_at(values, rows)), np.float32)
 
     return score

@@ -6,9 +6,8 @@ may die anywhere and be asked again. Answers that the journal has from an earlie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,17 @@ import pyarrow.compute as pc
 
 from cluster.commit import WrittenFile, write_part
 from cluster.manifest import Unit
+from cluster.places import place_of
 from cluster.predictions import SCHEMA, Existing, ids_in
+from jobs.scoring.devices import Hazards, hazards_of
 from jobs.scoring.rows import journal_rows, seen_rows
 from jobs.series.stream import Shape, stream
 from models.bundle import Bundle
-from models.predict import Predictor, lasting, untrained_type
-from models.windows import Float, MachineEvents, Series, windows_ending
+from models.predict import lasting, untrained_type
+from models.windows import MachineEvents, Series, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 10 MB
-FILE_ROWS = 200_000
-Hazard = Callable[[Float], Float]
+FILE_ROWS = 50_000  # 15 MB while they wait
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def score_unit(
     since: int | None,
     journal: Existing,
     skip: frozenset[str] = frozenset(),
-    hazard: Hazard | None = None,
+    device: str = "cpu",
 ) -> Scored:
     """Score the windows of a unit that end after tick ``since``; machines in ``skip`` are left out.
 
-    ``journal`` is what may hold answers of the same windows; ``hazard`` replaces the bundle's own predictor.
+    ``journal`` is what may hold answers of the same windows.
     """
-    score = hazard or Predictor(bundle).hazard
+    score = hazards_of(bundle, device=device, newest=question.newest)
     held: list[pa.Table] = []
     files: list[WrittenFile] = []
     total, written, machines = 0, 0, set[str]()
@@ -106,7 +106,7 @@ def _newest(found: Iterator[Series], num_sensors: int) -> Iterator[Series]:
 
 
 def _answers(
-    series: Series, question: Question, bundle: Bundle, score: Hazard, since: int | None
+    series: Series, question: Question, bundle: Bundle, score: Hazards, since: int | None
 ) -> Iterator[pa.Table]:
     spec, clock = bundle.spec, question.shape.clock
     rows = seen_rows(series.values, series.lead, len(question.shape.sensors))
@@ -119,14 +119,14 @@ def _answers(
         chunk = rows[start : start + CHUNK]
         windows = windows_ending(series.values, chunk, spec.config.window.length)
         yield journal_rows(
-            spec, score(windows), windows, plant=question.plant, machine=series.machine,
+            spec, score(series.values, chunk), windows, plant=question.plant, machine=series.machine,
             as_of_us=(series.first_tick + chunk).astype(np.int64) * clock.step_us, always=always,
             predicted_us=question.predicted_us,
         )  # fmt: skip
 
 
 def _write(tables: Sequence[pa.Table], question: Question, stem: str) -> WrittenFile:
-    return write_part(Path(question.folder), pa.concat_tables([SCHEMA.empty_table(), *tables]), stem=stem)
+    return write_part(place_of(question.folder), pa.concat_tables([SCHEMA.empty_table(), *tables]), stem=stem)
 
 
 def row_of(scored: Scored) -> dict[str, Any]:

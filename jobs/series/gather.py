@@ -14,9 +14,10 @@ from typing import Any
 
 from cluster.home import Home
 from cluster.manifest import Unit, statistics_of, units
+from cluster.places import Place, reference
 from cluster.storage import AsOf, machine_types, read_machines, visible_table
 from jobs.series.cache import Chunk, StoredUnit, num_channels_of, prune, series_at, store, stored, unit_digests
-from jobs.series.stream import Shape, joined, open_local, stream
+from jobs.series.stream import Shape, joined, open_file, stream
 from models.config import Clock
 from models.windows import Float, MachineEvents, Series
 
@@ -40,14 +41,14 @@ def plan_units(
         planned = units(
             statistics_of(table), own, machine_type=kind, num_sensors=len(shape.sensors), step_us=shape.clock.step_us,
             overlap=shape.overlap, parallel=parallel, since=since, until=until,
-            footer=lambda path, folder=folder: open_local(str(folder / path)).metadata,  # type: ignore[misc]
+            footer=lambda path, folder=folder: open_file(reference(folder / path)).metadata,  # type: ignore[misc]
         )  # fmt: skip
         found += [_placed(unit, folder) for unit in planned]
     return found
 
 
-def _placed(unit: Unit, folder: Path) -> Unit:
-    return Unit(**(vars(unit) | {"files": tuple(str(folder / path) for path in unit.files)}))
+def _placed(unit: Unit, folder: Place) -> Unit:
+    return Unit(**(vars(unit) | {"files": tuple(reference(folder / path) for path in unit.files)}))
 
 
 def dataset_of(planned: Sequence[Unit], extra: Sequence[Mapping[str, Any]] | None = None) -> Any:

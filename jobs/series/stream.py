@@ -10,7 +10,7 @@ back, it belongs to none (``models.windows.silence``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.manifest import RowGroup, Unit, row_groups
+from cluster.places import opened
 from models.config import Clock, WindowConfig
 from models.windows import CONTEXT, Float, Int, MachineEvents, Series, context, series_of, silence, tick_of
 
-MOST_CELLS = 8_000_000  # of rows that wait to be gridded: 32 MB
+MOST_CELLS = 4_000_000  # of rows that wait to be gridded: 16 MB
 LONG_SILENCE = 4096  # ticks without a reading that are worth a new series instead of rows of NaN
 _EVER = 2**62
-Open = Callable[[str], pq.ParquetFile]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ class _Rows:
         return times, values
 
 
-def open_local(path: str) -> pq.ParquetFile:
-    return pq.ParquetFile(path, read_dictionary=["machine"], pre_buffer=False)
+def open_file(path: str) -> pq.ParquetFile:
+    """A file of readings, wherever it lies; from an object store a row group is fetched in few large requests."""
+    files, (inner,) = opened([path])
+    return pq.ParquetFile(inner, filesystem=files, read_dictionary=["machine"], pre_buffer=files is not None)
 
 
 def stream(
@@ -70,7 +72,6 @@ def stream(
     known: Mapping[str, MachineEvents],
     *,
     most_cells: int = MOST_CELLS,
-    open_file: Open = open_local,
 ) -> Iterator[Series]:
     """The unit's series, those of a machine in the order of time; the first ``lead`` rows of each are context.
 
@@ -81,7 +82,7 @@ def stream(
     end_us = _EVER if unit.until is None else unit.until * step_us
     waiting: dict[str, _Rows] = {}
     done, cells = unit.since, 0
-    groups = _in_order(unit, open_file, reach_us, end_us)
+    groups = _in_order(unit, reach_us, end_us)
     for number, (path, group) in enumerate(groups):
         cells += _read(open_file(path), group, unit, shape, between=(reach_us, end_us), waiting=waiting)
         if number + 1 < len(groups) and cells >= most_cells:
@@ -92,7 +93,7 @@ def stream(
     yield from _emit(waiting, shape, known, after=done, until=None)
 
 
-def _in_order(unit: Unit, open_file: Open, reach_us: int, end_us: int) -> list[tuple[str, RowGroup]]:
+def _in_order(unit: Unit, reach_us: int, end_us: int) -> list[tuple[str, RowGroup]]:
     found = [
         (path, group)
         for path in unit.files

@@ -19,7 +19,9 @@ from deltalake.exceptions import CommitFailedError
 from pydantic import BaseModel, ConfigDict
 
 from cluster.commit import RETRIES, WrittenFile, commit_once, open_table, write_part
+from cluster.durability import delta
 from cluster.home import Home
+from cluster.places import Place, place_of, reference
 from cluster.report import Progress
 from cluster.storage import ReadingFile, files_of, written_files
 from cluster.turns import only_one
@@ -93,7 +95,7 @@ def write_piece(item: Row) -> Row:
     """A task: Ray Data's row in, row out."""
     piece = Piece.model_validate_json(item["piece"])
     table = read_slice(piece.files, piece.cut)
-    return write_part(Path(piece.folder), table, stem=STEM, partition={"month": piece.month}).as_dict()
+    return write_part(place_of(piece.folder), table, stem=STEM, partition={"month": piece.month}).as_dict()
 
 
 def _tables(home: Home, plant: str) -> list[str]:
@@ -111,18 +113,18 @@ def _month(
     sequence = _last_batch(home, plant)
     folder = home.table(plant, name)
     for _ in range(RETRIES):
-        table = DeltaTable(str(folder))
+        table = delta(folder)
         files = by_month(files_of(table, "", folder)).get(month, [])
         cuts = _wanted(files, most_rows)
         if not cuts:
             return None
         sources = [(cut, meeting(files, cut)) for cut in cuts]
-        pieces = [Piece(folder=str(folder), month=month, files=some, cut=cut) for cut, some in sources if some]
+        pieces = [Piece(folder=reference(folder), month=month, files=some, cut=cut) for cut, some in sources if some]
         rows = spread(write_piece, [{"piece": piece.model_dump_json()} for piece in pieces])
         add = [file for row in rows if (file := WrittenFile(**row)).rows]
         _same_rows(files, add, folder, month)
         if _commit(table, add, files, folder, serial=sequence):
-            newest = DeltaTable(str(folder)).version()
+            newest = delta(folder).version()
             found = Compacted(
                 table=name, month=month, version=newest, rows=sum(f.rows for f in add), files_before=len(files),
                 files_after=len(add), bytes_before=sum(f.size_bytes for f in files),
@@ -140,10 +142,10 @@ def _month(
 
 
 def _commit(
-    table: DeltaTable, add: list[WrittenFile], files: list[ReadingFile], folder: Path, *, serial: int
+    table: DeltaTable, add: list[WrittenFile], files: list[ReadingFile], folder: Place, *, serial: int
 ) -> bool:
     gone = {file.path for file in files}
-    remove = [file for file in written_files(table) if str(folder / unquote(file.path)) in gone]
+    remove = [file for file in written_files(table) if reference(folder / unquote(file.path)) in gone]
     try:
         return commit_once(
             table, add, app_id=APP, version=table.version() + 1, remove=remove, serial=(SERIAL, serial),
@@ -179,7 +181,7 @@ def _last_batch(home: Home, plant: str) -> int:
     return last_sequence(home, plant)
 
 
-def _same_rows(before: list[ReadingFile], after: list[WrittenFile], folder: Path, month: str) -> None:
+def _same_rows(before: list[ReadingFile], after: list[WrittenFile], folder: Place, month: str) -> None:
     found, expected = sum(file.rows for file in after), sum(file.num_rows for file in before)
     if found != expected:
         raise MillwrightError(

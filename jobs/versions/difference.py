@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from cluster.home import Home
+from cluster.places import gone
 from cluster.report import Progress
 from cluster.storage import (
     BOOKKEEPING,
@@ -101,10 +101,10 @@ def _readings(home: Home, plant: str, entry: TableDifference, as_of: tuple[AsOf,
     old, new = ({file.path: file for file in _files(home, plant, entry.table, side)} for side in as_of)
     differing = {path: file for path, file in (old | new).items() if not (path in old and path in new)}
     entry.files_read = len(differing)
-    if gone := [path for path in differing if not Path(path).is_file()]:
+    if lost := gone(list(differing)):
         raise NotFoundError(
             "A version can no longer be read", expected=f"{len(differing)} files that differ",
-            found=f"{len(gone)} of them removed by retention", where=f"plant {plant}", do="Compare later versions",
+            found=f"{len(lost)} of them removed by retention", where=f"plant {plant}", do="Compare later versions",
         )  # fmt: skip
     for files in by_month(differing.values()).values():
         for cut in slices(files, most_rows=most_rows):

@@ -9,13 +9,12 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pydantic import BaseModel
 
 from cluster.commit import folder_of
 from cluster.home import Home
+from cluster.places import parquet_file, read_parquet, reference
 from cluster.storage import QUARANTINE, visible_table, written_files
 from cluster.visibility import State, state_of, states
 from jobs.ingesting import live
@@ -254,7 +253,7 @@ def _counted(table: DeltaTable, batch: str, *, named: bool) -> dict[str, int]:
     for file in written_files(table):
         if named and batch not in unquote(file.path):
             continue
-        with pq.ParquetFile(folder / unquote(file.path)) as parquet:
+        with parquet_file(reference(folder / unquote(file.path))) as parquet:
             columns = [name for name in ("machine", "source_id") if name in parquet.schema_arrow.names]
             for rows in parquet.iter_batches(columns=columns):
                 own = rows.filter(pc.equal(rows["source_id"], batch))
@@ -271,11 +270,9 @@ def _quarantine(home: Home, plant: str, batch: str) -> dict[str, int]:
     if table is None:
         return {}
     folder = folder_of(table)
-    paths = [str(folder / unquote(file.path)) for file in written_files(table)]
+    paths = [reference(folder / unquote(file.path)) for file in written_files(table)]
     if not paths:
         return {}
-    found = ds.dataset(paths, schema=QUARANTINE, format="parquet").to_table(
-        columns=["reason"], filter=pc.field("source_id") == batch
-    )
+    found = read_parquet(paths, QUARANTINE, columns=["reason"], filter=pc.field("source_id") == batch)
     counts = pc.value_counts(found["reason"].combine_chunks()).to_pylist()
     return dict(Counter({str(entry["values"]): int(entry["counts"]) for entry in counts}).most_common())

@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 from pydantic import BaseModel
 
 from cluster.home import Home
+from cluster.places import read_parquet
 from cluster.report import Progress
 from cluster.storage import BOOKKEEPING, TIME, AsOf, reading_files, to_us
 from cluster.visibility import State, state_of, states
@@ -98,7 +99,7 @@ def _row(home: Home, plant: str, machine: str, moment: datetime, as_of: AsOf) ->
     for file in reading_files(home, plant, as_of=as_of):
         if file.first_machine <= machine <= file.last_machine and file.first_us <= time_us <= file.last_us:
             condition = (ds.field("machine") == machine) & (ds.field("time") == pa.scalar(time_us, TIME))
-            rows = ds.dataset(file.path, format="parquet").to_table(filter=condition).to_pylist()
+            rows = read_parquet([file.path], filter=condition).to_pylist()
             if rows:
                 return file.machine_type, rows[0]
     raise NotFoundError(

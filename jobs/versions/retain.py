@@ -15,12 +15,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import orjson
-from deltalake import DeltaTable
 from pydantic import BaseModel
 
 from cluster.commit import open_table
+from cluster.durability import delta
 from cluster.files import flush
 from cluster.home import Home
+from cluster.places import Found, Place, files_below
 from cluster.report import Progress
 from cluster.storage import written_files
 from cluster.turns import only_one
@@ -54,13 +55,12 @@ def retain(
             folder = home.table(plant, name)
             needed = _needed(folder, version)
             latest = (now - max(LEAST_AGE, timedelta(days=days))).timestamp()
-            for path in _data_files(folder):
-                stat = path.stat()
-                if path not in needed and stat.st_mtime < latest:
-                    found.files.append(_named(home, path))
-                    found.size_bytes += stat.st_size
+            for file in _data_files(folder):
+                if file.path not in needed and file.modified < latest:
+                    found.files.append(_named(home, folder / file.path))
+                    found.size_bytes += file.size_bytes
                     if not dry_run:
-                        path.unlink()
+                        (folder / file.path).unlink()
             if not dry_run:
                 _clean_log(folder, version)
         for left in _work_folders(home, plant):
@@ -85,34 +85,35 @@ def _oldest(known: list[State], since: datetime) -> dict[str, int]:
     return found
 
 
-def _needed(folder: Path, oldest: int) -> set[Path]:
+def _needed(folder: Place, oldest: int) -> set[str]:
     newest = open_table(folder)
     if newest is None:
-        return set(_data_files(folder))
-    found = {folder / unquote(file.path) for file in written_files(DeltaTable(str(folder), version=oldest))}
+        return {file.path for file in _data_files(folder)}
+    found = {unquote(file.path) for file in written_files(delta(folder, oldest))}
     for version in range(oldest + 1, newest.version() + 1):  # what a version has is the oldest's, or was added since
         entry = folder / "_delta_log" / f"{version:020}.json"
         actions = (orjson.loads(line) for line in entry.read_bytes().splitlines())
-        found |= {folder / unquote(action["add"]["path"]) for action in actions if "add" in action}
+        found |= {unquote(action["add"]["path"]) for action in actions if "add" in action}
     return found
 
 
-def _data_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*.parquet")):
-        if not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts):
-            yield path
+def _data_files(folder: Place) -> Iterator[Found]:
+    for file in files_below(folder, ".parquet"):
+        if not any(part.startswith(("_", ".")) for part in file.path.split("/")):
+            yield file
 
 
-def _clean_log(folder: Path, oldest: int) -> None:
+def _clean_log(folder: Place, oldest: int) -> None:
     """Entries of the log before the oldest version that is kept go once they are as old as Delta's default."""
     log, last = folder / "_delta_log", time.time() - _LOG_AGE_S
-    old = [p for p in log.glob("[0-9]*.json") if int(p.name[:20]) < oldest and p.stat().st_mtime < last]
-    if old:
-        table = DeltaTable(str(folder), version=oldest)
+    entries = [file for file in files_below(log, ".json") if file.path[:20].isdigit()]
+    if any(int(file.path[:20]) < oldest and file.modified < last for file in entries):
+        table = delta(folder, oldest)
         if not (log / f"{oldest:020d}.checkpoint.parquet").is_file():
             table.create_checkpoint()
-        # The log before a version may go only when the version stands alone, on disk.
-        flush([*log.glob(f"{oldest:020d}.checkpoint*"), log / "_last_checkpoint", log])
+        if isinstance(log, Path):
+            # The log before a version may go only when the version stands alone, on disk.
+            flush([*log.glob(f"{oldest:020d}.checkpoint*"), log / "_last_checkpoint", log])
         table.cleanup_metadata()
 
 
@@ -122,5 +123,6 @@ def _work_folders(home: Home, plant: str) -> list[Path]:
     return [path for path in sorted(home.of(plant).plans.glob("*.work")) if path.stem not in unfinished]
 
 
-def _named(home: Home, path: Path) -> str:
-    return str(path.relative_to(home.path) if path.is_relative_to(home.path) else path)
+def _named(home: Home, path: Place) -> str:
+    inside = isinstance(path, Path) and path.is_relative_to(home.path)
+    return str(path.relative_to(home.path) if isinstance(path, Path) and inside else path)

@@ -14,9 +14,8 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
+from cluster.places import parquet_file, read_parquet
 from cluster.storage import BOOKKEEPING, ReadingFile
 from jobs.ingesting.bounds import Bounds
 
@@ -57,13 +56,11 @@ def slices(files: Sequence[ReadingFile], *, most_rows: int) -> list[Bounds]:
 
 def read_slice(files: Sequence[str], cut: Bounds) -> pa.Table:
     """The slice's rows sorted by machine and time, every column of the files, bookkeeping last."""
-    schema = pa.unify_schemas([pq.read_schema(path).remove_metadata() for path in files])
+    schema = pa.unify_schemas([parquet_file(path).schema_arrow.remove_metadata() for path in files])
     sensors = sorted(name for name in schema.names if name not in BOOKKEEPING)
     order = ["machine", "time", *sensors, "ingested_at", "source_id"]
     wanted = pa.schema([schema.field(name) for name in order if name in schema.names])
-    found = ds.dataset(list(files), schema=wanted, format="parquet").to_table(
-        filter=cut.condition(), batch_readahead=2, fragment_readahead=1
-    )
+    found = read_parquet(files, wanted, filter=cut.condition(), batch_readahead=2, fragment_readahead=1)
     return found.take(pc.sort_indices(found, sort_keys=[("machine", "ascending"), ("time", "ascending")]))
 
 
@@ -75,7 +72,7 @@ def meeting(files: Iterable[ReadingFile], cut: Bounds) -> list[str]:
 def is_sorted(path: str) -> bool:
     """Whether the rows come by machine and time."""
     last: tuple[str, int] | None = None
-    for batch in pq.ParquetFile(path).iter_batches(columns=["machine", "time"]):
+    for batch in parquet_file(path).iter_batches(columns=["machine", "time"]):
         if not batch.num_rows:
             continue
         machine, time = batch["machine"].cast(pa.string()), np.asarray(batch["time"].cast(pa.int64()))
@@ -108,7 +105,7 @@ def _rows_by_machine(files: Sequence[ReadingFile]) -> Counter[str]:
         if file.first_machine == file.last_machine:
             counts[file.first_machine] += file.num_rows
             continue
-        for batch in pq.ParquetFile(file.path).iter_batches(columns=["machine"]):
+        for batch in parquet_file(file.path).iter_batches(columns=["machine"]):
             for entry in batch["machine"].value_counts().to_pylist():
                 counts[str(entry["values"])] += entry["counts"]
     return counts

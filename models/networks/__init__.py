@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.config import ModelConfig
@@ -125,6 +126,25 @@ class NetworkModel:
             whole = torch.from_numpy(np.array(values[None], np.float32)).to(self.network.center.device)
             found: Float32 = self.network(whole)[0].cpu().numpy()
         return found
+
+    def logits_at(self, values: Float32, rows: NDArray[np.int64], *, block: int = 4096) -> Float32:
+        """A history [T, C] -> uncalibrated hazard logits [N, K1] of its rows, a block of the history at a time.
+
+        Equal to ``logits`` of the rows' windows up to float32 rounding, at the cost of one pass over the history.
+        """
+        context = self.network.body.receptive_field - 1
+        device = self.network.center.device
+        parts = [np.empty((0, self.network.head.out_features), np.float32)]
+        with torch.inference_mode():
+            start = 0
+            while start < len(rows):
+                stop = int(np.searchsorted(rows, rows[start] + block))
+                first, last = int(rows[start]), int(rows[stop - 1])
+                own = np.array(values[first - context : last + 1], np.float32)
+                found = self.network.valid(torch.from_numpy(own)[None].to(device))[0]
+                parts.append(found.cpu().numpy()[rows[start:stop] - first])
+                start = stop
+        return np.concatenate(parts)
 
     def logits(self, values: Float32) -> Float32:
         """Windows [B, W, C] -> uncalibrated hazard logits [B, K1]."""

@@ -14,11 +14,10 @@ from jobs.candidates import (
     Study,
     baseline,
     choose,
-    count_failures,
-    later_ticks,
     network_candidate,
     write_candidates,
 )
+from jobs.series.later import count_failures, judging, later_ticks
 from jobs.trial import begin, configured
 from models.bundle import load_bundle
 from models.calibration import Calibration, fit_calibration
@@ -82,7 +81,7 @@ def test_a_bundle_is_calibrated_on_the_later_slice(study: Study, tmp_path: Path)
     candidate = baseline(study, tmp_path, sensors=True)
     spec = load_bundle(Path(candidate.folder)).spec
     model = fit_trees(study.train, study.validate, study.config, study.channels, sensors=True)
-    ticks, failures = later_ticks(study)
+    ticks, failures = later_ticks(study.validate, CONFIG.clock)
     values = np.concatenate([windows_ending(s.values, np.flatnonzero(s.usable), 16) for s in study.validate])
     edges = CONFIG.hazard.edges
     expected = fit_calibration(model.logits(values), edges, ticks.time, ticks.event, num_failures=failures)
@@ -99,9 +98,26 @@ def test_the_same_study_gives_the_same_version_and_writes_it_once(study: Study, 
 
 
 def test_every_later_tick_judges_and_knows_its_machine(study: Study) -> None:
-    ticks, failures = later_ticks(study)
+    ticks, failures = later_ticks(study.validate, CONFIG.clock)
     assert failures == 8 and ticks.num_machines == 8
     assert np.bincount(ticks.machine).tolist() == [285] * 8 and ticks.step == 1.0
+
+
+def test_too_many_later_ticks_are_judged_on_whole_machines_drawn_over_their_failures(study: Study) -> None:
+    kept = judging(study.validate, CONFIG.clock, most=285 * 4)
+    assert len(kept) == 4 and all(s.usable.sum() == 285 for s in kept)
+    assert len(judging(study.validate, CONFIG.clock, most=10)) == 1
+
+
+def test_a_failure_that_two_chunks_lead_to_counts_once(study: Study) -> None:
+    whole = study.validate[0]
+    halves = [
+        replace(whole, **{n: getattr(whole, n)[part] for n in ("values", "time", "event", "usable")}, first_tick=first)
+        for part, first in ((slice(0, 150), 0), (slice(150, 300), 150))
+    ]
+    assert count_failures(halves, CONFIG.clock) == count_failures([whole], CONFIG.clock) == 1
+    ticks, failures = later_ticks(halves, CONFIG.clock)
+    assert failures == 1 and ticks.num_machines == 1 and len(set(ticks.lives().tolist())) == 1
 
 
 def test_a_network_judged_in_one_pass_says_what_it_says_of_each_window(study: Study) -> None:

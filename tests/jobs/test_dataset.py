@@ -13,10 +13,10 @@ from cluster.config import SplitSettings
 from cluster.home import Home
 from cluster.logs import machine_events as events_of
 from cluster.storage import read_events, read_machines, read_readings, sensors
-from jobs.candidates import count_failures
 from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.series.cache import store
 from jobs.series.gather import StoredSeries
+from jobs.series.later import count_failures
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
 from models.labels import MachineLog

@@ -17,8 +17,8 @@ from cluster.registry import standing_champion
 from cluster.report import Silent
 from jobs import score
 from jobs.dataset import load_plant
-from jobs.scoring.devices import torch_hazards
-from jobs.scoring.rows import journal_rows, window_digests
+from jobs.scoring.devices import by_series, hazards_of
+from jobs.scoring.rows import journal_rows, seen_rows, window_digests
 from models.bundle import Bundle, load_bundle
 from models.predict import Predictor, answer, degradation_codes, degradations, window_digest
 from models.windows import windows_ending
@@ -66,10 +66,17 @@ def test_rows_of_many_windows_are_those_of_each_answer(tuned: Any, kind: str) ->
     assert window_digests(windows) == [window_digest(w) for w in windows]
 
 
-def test_torch_on_a_device_says_what_the_exported_network_says(tuned: Any) -> None:
+def test_one_pass_over_a_series_says_what_the_served_network_says_of_each_window(tuned: Any) -> None:
     bundle = bundle_of(tuned.home, "network")
-    windows, _ = windows_of(tuned.home, bundle)
-    np.testing.assert_allclose(torch_hazards(bundle, "cpu")(windows), Predictor(bundle).hazard(windows), atol=1e-5)
+    series = load_plant(tuned.home, PLANT, config=bundle.spec.config).series["P-04"]
+    rows = seen_rows(series.values, series.lead, len(bundle.spec.channels) - 2)
+    rows = rows[(rows < 300) | (rows > 900)]  # a gap, and more than one block
+    at_once = by_series(bundle, "cpu")(series.values, rows)
+    windows = windows_ending(series.values, rows, bundle.spec.config.window.length)
+    np.testing.assert_allclose(at_once, Predictor(bundle).hazard(windows), atol=1e-6)
+    assert hazards_of(bundle, device="cpu", newest=True)(series.values, rows[-1:]).tobytes() == (
+        Predictor(bundle).hazard(windows[-1:]).tobytes()
+    )
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cluster.commit import commit_once, open_or_create, open_table, write_part
 from cluster.manifest import FileStatistics, Unit, statistics_of, units
 from cluster.storage import TIME, readings_schema
-from jobs.series.stream import Shape, joined, open_local, stream
+from jobs.series.stream import Shape, joined, open_file, stream
 from models.config import Clock, WindowConfig
 from models.windows import MachineEvents, Series, series_of, silence, window_ending
 
@@ -191,7 +191,7 @@ def test_units_of_a_real_table_cover_every_machine_and_time_once(tmp_path: Path)
         units(
             statistics_of(opened), [f"M-{m:02d}" for m in range(20)], machine_type="pump", num_sensors=2,
             step_us=HOUR, overlap=20, parallel=4, unit_bytes=24 * 20_000,
-            footer=lambda path: open_local(str(tmp_path / "t" / path)).metadata,
+            footer=lambda path: open_file(str(tmp_path / "t" / path)).metadata,
         )
     )  # fmt: skip
     assert len(found) >= 4
