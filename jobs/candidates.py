@@ -168,7 +168,8 @@ def write_candidates(bundles: Place, candidates: list[Candidate]) -> None:
 def _judge(study: Study, model: WindowModel) -> _Judged:
     ticks, failures = later_ticks(study.validate, study.config.clock)
     hazards = study.config.hazard
-    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judging(study.validate, study.config.clock)])
+    judged = judging(study.validate, study.config.clock)
+    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judged])
     calibration = fit_calibration(logits, hazards.edges, ticks.time, ticks.event, num_failures=failures)
     hazard = calibration.hazard(logits)
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])

@@ -1,7 +1,7 @@
 """The later slice that candidates are judged on: its sequences, its ticks, its failures.
 
-The one idea: a history comes in chunks, but lives and alarms do not end where a chunk does; so ticks are placed by their
-machine and their time, and a failure is known by its moment.
+The one idea: a history comes in chunks, but lives and alarms do not end where a chunk does; so ticks are placed by
+their machine and their time, and a failure is known by its moment.
 """
 
 from __future__ import annotations
