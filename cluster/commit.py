@@ -34,7 +34,8 @@ from cluster.files import flush
 from models.errors import MillwrightError
 
 STATISTICS = ("machine", "time", "started_at", "valid_from", "as_of")  # columns whose minimum and maximum are kept
-ROW_GROUP = 131_072
+ROW_GROUP = 65_536  # smaller is no slower to read, and a unit of a tenth of a file reads a tenth
+PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}  # how every file is written; chosen by measurement
 RETRIES = 10
 
 
@@ -125,7 +126,7 @@ def write_part(folder: Path, table: pa.Table, *, stem: str, partition: Mapping[s
     kept = [name for name in STATISTICS if name in table.column_names]
     with target.open("wb") as file:
         pq.write_table(
-            table.drop_columns([c for c in partition if c in table.column_names]), file, compression="zstd",
+            table.drop_columns([c for c in partition if c in table.column_names]), file, **PARQUET,
             row_group_size=ROW_GROUP, write_statistics=kept or False,
             use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)] or False,
         )  # fmt: skip
