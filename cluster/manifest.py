@@ -124,7 +124,7 @@ def units(
         shares = share(own, start, stop)
         if not shares.any():
             continue
-        bounds = [since, *cuts(own, shares, target, step_us), until]
+        bounds = [since, *cuts(own, shares, target, step_us, since=since, until=until), until]
         cells = (None if start == 0 else names[start], None if stop == len(names) else names[stop])
         for (after, last), files, rows in spans(own, shares, bounds, overlap=overlap, step_us=step_us):
             yield Unit(machine_type, *cells, after, last, tuple([paths[file] for file in files]), round(rows))

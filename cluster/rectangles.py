@@ -132,13 +132,16 @@ def share(own: Spread, start: int, stop: int) -> Floats:
     return share
 
 
-def cuts(own: Spread, rows: Floats, target: float, step_us: int) -> list[int]:
+def cuts(
+    own: Spread, rows: Floats, target: float, step_us: int, *, since: int | None = None, until: int | None = None
+) -> list[int]:
     """Ticks after which a new unit begins, so that each holds about ``target`` rows; at months' ends where near."""
     number = int(rows.sum() / target + 0.5)
     known = (own.first_us > -EVER) & (own.last_us < EVER)
     if number < 2 or not known.any():
         return []
-    first, last = own.first_us[known], own.last_us[known]
+    asked_us = (-EVER if since is None else since * step_us, EVER if until is None else until * step_us)
+    first, last = (np.clip(times[known], *asked_us) for times in (own.first_us, own.last_us))
     slope = rows[known] / np.maximum(last - first, step_us)
     times = np.concatenate([first, np.maximum(last, first + step_us)])
     change = np.concatenate([slope, -slope])
@@ -153,5 +156,5 @@ def cuts(own: Spread, rows: Floats, target: float, step_us: int) -> list[int]:
         edge = (months + step).astype("datetime64[us]").astype(np.int64)
         at = np.where(np.abs(edge - at) < span / 4, edge, at)
     ticks = np.unique((at // step_us).astype(np.int64))
-    low, high = int(times[0] // step_us), int(-(-times[-1] // step_us))
+    low, high = max(times[0], asked_us[0]) // step_us, -(-min(times[-1], asked_us[1]) // step_us)
     return [tick for tick in ticks.tolist() if low < tick < high]

@@ -56,7 +56,7 @@ def dataset_of(planned: Sequence[Unit], extra: Sequence[Mapping[str, Any]] | Non
 
 def rows_of(planned: Sequence[Unit], extra: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
     """The manifest's rows, each with its number and what ``extra`` adds to it."""
-    more = extra or repeat({}, len(planned))
+    more: Iterable[Mapping[str, Any]] = extra or repeat({}, len(planned))
     return [{"number": n} | vars(unit) | dict(own) for n, (unit, own) in enumerate(zip(planned, more, strict=True))]
 
 

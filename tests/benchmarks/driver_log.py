@@ -1,6 +1,6 @@
 """A readings table of any size without its data: the Delta log alone, entry by entry as the protocol has it.
 
-    python driver_log.py HOME MACHINES
+    python -m tests.benchmarks.driver_log HOME MACHINES
 
 One reading a second of 24 sensors for five years, compacted: two files a machine and month.
 """

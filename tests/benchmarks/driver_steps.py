@@ -1,6 +1,6 @@
 """One step of what the driver does with a table, in a process of its own; prints seconds, peak memory and a count.
 
-    python driver_steps.py HOME STEP
+    python -m tests.benchmarks.driver_steps HOME STEP
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cluster.commit import WrittenFile, commit_once, open_table
 from cluster.durability import settle
 from cluster.home import Home, open_home
 from cluster.manifest import statistics_of, units
-from cluster.storage import files_of, reading_files, read_machines, visible_table, written_files
-from driver_log import FILE_BYTES, FILE_ROWS, KIND, PLANT, SENSORS, machine
+from cluster.storage import files_of, read_machines, reading_files, visible_table, written_files
 from jobs.ingesting.tables import show
 from jobs.ingesting.whole import complete_tables
 from jobs.series.cache import unit_digests
 from jobs.series.gather import plan_units, rows_of
 from jobs.series.stream import Shape
 from models.config import Clock, WindowConfig
+from tests.benchmarks.driver_log import FILE_BYTES, FILE_ROWS, KIND, PLANT, SENSORS, machine
 
 SHAPE = Shape(SENSORS, Clock(), WindowConfig())
 PARALLEL = 4_000  # units that keep 1,000 cores busy
@@ -31,6 +32,21 @@ Step = Callable[[Home], Callable[[], Any]]
 
 def _table(home: Home) -> Any:
     return visible_table(home, PLANT, f"readings/{KIND}")
+
+
+def _statistics(home: Home) -> Callable[[], Any]:
+    table = _table(home)
+    return lambda: statistics_of(table).num_rows
+
+
+def _files(home: Home) -> Callable[[], Any]:
+    table = _table(home)
+    return lambda: files_of(table, KIND, home.table(PLANT, f"readings/{KIND}"))
+
+
+def _written(home: Home) -> Callable[[], Any]:
+    table = _table(home)
+    return lambda: written_files(table)
 
 
 def _units(home: Home) -> Callable[[], Any]:
@@ -63,7 +79,7 @@ def _commit(home: Home) -> Callable[[], Any]:
     table = open_table(path)
     assert table is not None
     (path / "month=2025-12").mkdir(exist_ok=True)
-    at = '{"machine":"%s","time":"2025-12-31T23:59:59.000000Z"}' % machine(0)
+    at = json.dumps({"machine": machine(0), "time": "2025-12-31T23:59:59.000000Z"})
     stats = f'{{"numRecords":{FILE_ROWS},"minValues":{at},"maxValues":{at}}}'
     added = [
         WrittenFile(f"month=2025-12/part-{number}-{n}.parquet", FILE_BYTES, FILE_ROWS, {"month": "2025-12"}, stats)
@@ -81,15 +97,13 @@ def _checkpoint(home: Home) -> Callable[[], Any]:
 
 STEPS: dict[str, Step] = {
     "open the table": lambda home: lambda: [_table(home)],
-    "statistics of its files": lambda home: (lambda table: lambda: statistics_of(table).num_rows)(_table(home)),
+    "statistics of its files": _statistics,
     "cut units": _units,
     "plan_units, all of it": _plan,
     "name the units' caches": _digests,
     "rows for Ray": _rows,
-    "files for ingest": lambda home: (
-        lambda table: lambda: files_of(table, KIND, home.table(PLANT, f"readings/{KIND}"))
-    )(_table(home)),
-    "files for a transaction": lambda home: (lambda table: lambda: written_files(table))(_table(home)),
+    "files for ingest": _files,
+    "files for a transaction": _written,
     "reading_files, all of it": lambda home: lambda: reading_files(home, PLANT),
     "commit 100 files": _commit,
     "checkpoint": _checkpoint,
@@ -100,8 +114,8 @@ STEPS: dict[str, Step] = {
 
 def peak_mib() -> float:
     """The most memory this program has held, not its parent before it."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        line = next(line for line in status if line.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 

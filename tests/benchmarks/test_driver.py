@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver_log import FILE_BYTES, FILES, KIND, MONTHS, PLANT
-from driver_steps import STEPS
 
 from cluster.home import open_home
+from tests.benchmarks.driver_log import FILE_BYTES, FILES, KIND, MONTHS, PLANT
+from tests.benchmarks.driver_steps import STEPS
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
