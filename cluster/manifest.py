@@ -27,6 +27,7 @@ from models.windows import Int
 
 UNIT_BYTES = 256 << 20  # of float32 in memory, were it all there at once; a unit is also what a death costs
 LEAST_BYTES = 4 << 20  # below this a task costs more than its work
+MOST_UNITS = 20_000  # each takes Ray Data's driver about 15 ms; beyond, units double: their memory does not grow
 MOST_FOOTERS = 2_000
 
 
@@ -116,6 +117,8 @@ def units(
     if not spread.num_rows.any():
         return
     total = float(spread.num_rows.sum()) * row_bytes
+    while total > MOST_UNITS * unit_bytes:
+        unit_bytes *= 2
     target = min(float(unit_bytes), max(float(LEAST_BYTES), total / max(1, parallel))) / row_bytes
     paths = found.path.to_pylist()
     groups = grouped(spread, len(names), target, parallel)

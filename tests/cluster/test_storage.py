@@ -205,7 +205,8 @@ def test_a_file_says_what_its_statistics_say_and_without_them_may_hold_anything(
     table = open_or_create(folder, readings_schema(["a"]), partition_by=["month"])
     known = part(home, "pump", "P1", [-3, 7], a=[1.0, 2.0])
     blank = WrittenFile("month=1970-01/a%20b.parquet", 5, 4, {"month": "1970-01"}, '{"numRecords":4}')
-    nothing = WrittenFile("month=1970-02/c.parquet", 6, 0, {"month": "1970-02"}, "")
+    nothing = WrittenFile("month=1970-02/c.parquet", 6, 0, {"month": "1970-02"}, '{"numRecords":0}')
+    (folder / "month=1970-02").mkdir()
     commit_once(table, [known, blank, nothing], app_id="x")
     opened = open_table(folder)
     assert opened is not None

@@ -252,6 +252,19 @@ def test_a_unit_names_exactly_the_files_that_may_hold_its_rows_or_its_overlap(se
             assert unit.since is None or unit.until is None or unit.since < unit.until
 
 
+def test_units_double_where_there_would_be_too_many_for_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 1)
+    months = statistics([("m", "m")] * 48, [(k * 100 * HOUR + 1, (k + 1) * 100 * HOUR) for k in range(48)], [1000] * 48)
+    assert len(plan(months, ["m"])) == 48
+    monkeypatch.setattr("cluster.manifest.MOST_UNITS", 48)
+    assert len(plan(months, ["m"])) == 48
+    monkeypatch.setattr("cluster.manifest.MOST_UNITS", 47)
+    assert len(plan(months, ["m"])) == 24
+    monkeypatch.setattr("cluster.manifest.MOST_UNITS", 11)
+    found = plan(months, ["m"])
+    assert len(found) == 6 and sum(unit.num_rows for unit in found) == 48_000
+
+
 def test_a_manifest_of_many_files_looks_at_each_in_its_own_group_alone() -> None:
     """Twice the machines, twice the time: what compares each file with each group takes four times as long."""
 
