@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 import numpy as np
@@ -21,17 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from cluster.places import Place, references
+from cluster.rectangles import EVER, Spread, cuts, grouped, meeting, share, spans, within
 from cluster.storage import to_us
 from models.windows import Int
 
 UNIT_BYTES = 256 << 20  # of float32 in memory, were it all there at once; a unit is also what a death costs
 LEAST_BYTES = 4 << 20  # below this a task costs more than its work
-MONTH_ROWS = 65_536  # half a row group: fewer rows of a month share theirs with other units, who decode it too
+MOST_UNITS = 20_000  # each takes Ray Data's driver about 15 ms; beyond, units double: their memory does not grow
 MOST_FOOTERS = 2_000
-MONTH_US = 2_629_746_000_000  # a mean Gregorian month
-_EVER = 2**62
-
-Floats = npt.NDArray[np.float64]
+_MARK = "\0"  # in no path
 
 
 @dataclass(frozen=True)
@@ -84,24 +82,15 @@ def statistics_of(table: DeltaTable) -> FileStatistics:
     if pc.any(pc.match_substring(paths, "%")).as_py():
         paths = pa.array([unquote(path) for path in paths.to_pylist()], pa.string())
     return FileStatistics(
-        paths, rows.astype(np.int64), text("min.machine"), text("max.machine"), moment("min.time", -_EVER),
-        moment("max.time", _EVER),
+        paths, rows.astype(np.int64), text("min.machine"), text("max.machine"), moment("min.time", -EVER),
+        moment("max.time", EVER),
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Spread:
-    """Files as rectangles over machines (numbers, both inclusive) and times, each with its rows."""
-
-    file: Int
-    num_rows: Floats
-    low: Int
-    high: Int
-    first_us: Int
-    last_us: Int
-
-    def __getitem__(self, chosen: npt.NDArray[np.bool_]) -> _Spread:
-        return _Spread(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+def placed(found: FileStatistics, folder: Place) -> FileStatistics:
+    """The same files, named by where they lie."""
+    before, after = references(folder, [_MARK])[0].split(_MARK)
+    return replace(found, path=pc.binary_join_element_wise(before, found.path, after, ""))
 
 
 def units(
@@ -126,59 +115,53 @@ def units(
     names = list(machines) or [""]
     row_bytes = 4 * (num_sensors + 4)
     spread = _spread(found, names, footer, large=unit_bytes / row_bytes)
-    spread = _within(spread, since, until, overlap=overlap, step_us=step_us)
+    spread = within(spread, since, until, overlap=overlap, step_us=step_us)
     if not spread.num_rows.any():
         return
     total = float(spread.num_rows.sum()) * row_bytes
+    while total > MOST_UNITS * unit_bytes:
+        unit_bytes *= 2
     target = min(float(unit_bytes), max(float(LEAST_BYTES), total / max(1, parallel))) / row_bytes
-    groups = _groups(spread, len(names), target, parallel)
-    for start, stop in groups:
-        low = None if start == 0 else names[start]
-        high = None if stop == len(names) else names[stop]
-        own = spread[(spread.high >= start) & (spread.low < stop)]
-        shares = _share(own, start, stop)
-        cuts = _cuts(own, shares, target, step_us)
-        bounds = [since, *cuts, until]
-        for number, (after, last) in enumerate(pairwise(bounds)):
-            reach = -_EVER if after is None else (after - overlap) * step_us
-            end = _EVER if last is None else last * step_us
-            inside = (own.last_us > reach) & (own.first_us <= end)
-            if not inside.any() or (number == len(bounds) - 2 and not shares.any()):
-                continue
-            files = np.unique(own.file[inside])
-            rows = float(_in_time(own[inside], after, last, step_us) @ shares[inside])
-            paths = tuple(found.path.take(pa.array(files)).to_pylist())
-            yield Unit(machine_type, low, high, after, last, paths, round(rows))
+    paths = found.path.to_pylist()
+    groups = grouped(spread, len(names), target, parallel)
+    for (start, stop), members in zip(groups, meeting(spread, groups), strict=True):
+        own = spread[members]
+        shares = share(own, start, stop)
+        if not shares.any():
+            continue
+        bounds = [since, *cuts(own, shares, target, step_us, since=since, until=until), until]
+        cells = (None if start == 0 else names[start], None if stop == len(names) else names[stop])
+        for (after, last), files, rows in spans(own, shares, bounds, overlap=overlap, step_us=step_us):
+            yield Unit(machine_type, *cells, after, last, tuple([paths[file] for file in files]), round(rows))
 
 
 def _spread(
     found: FileStatistics, names: list[str], footer: Callable[[str], pq.FileMetaData] | None, *, large: float
-) -> _Spread:
+) -> Spread:
     order = np.asarray(names)
-    low = np.searchsorted(order, _text(found.first_machine, names[0]), side="right") - 1
-    high = np.searchsorted(order, _text(found.last_machine, names[-1]), side="right") - 1
-    low, high = np.maximum(low, 0), np.clip(high, np.maximum(low, 0), len(names) - 1)
-    whole = _Spread(
+    low, high = _place(found.first_machine, order, 0), _place(found.last_machine, order, len(names) - 1)
+    high = np.maximum(low, high)
+    whole = Spread(
         np.arange(len(found.num_rows)), found.num_rows.astype(np.float64), low, high, found.first_us, found.last_us
     )
-    unknown = (found.first_us <= -_EVER) | (found.num_rows == 0)
+    unknown = (found.first_us <= -EVER) | (found.num_rows == 0)
     wanted = np.flatnonzero(unknown | (found.num_rows > large))[:MOST_FOOTERS]
     if footer is None or not len(wanted):
         return whole
     parts = [whole[~np.isin(whole.file, wanted)]]
     for number in wanted.tolist():
         parts.append(_row_groups(footer(found.path[number].as_py()), number, order))
-    return _Spread(*(np.concatenate([getattr(p, name) for p in parts]) for name in _Spread.__dataclass_fields__))
+    return Spread(*(np.concatenate([getattr(p, name) for p in parts]) for name in Spread.__dataclass_fields__))
 
 
-def _row_groups(footer: pq.FileMetaData, number: int, names: npt.NDArray[np.str_]) -> _Spread:
+def _row_groups(footer: pq.FileMetaData, number: int, names: npt.NDArray[np.str_]) -> Spread:
     def place(machine: str | None, missing: int) -> int:
         return missing if machine is None else max(0, int(np.searchsorted(names, machine, side="right")) - 1)
 
     found = list(row_groups(footer))
     low = np.array([place(group.first_machine, 0) for group in found], np.int64)
     high = np.array([place(group.last_machine, len(names) - 1) for group in found], np.int64)
-    return _Spread(
+    return Spread(
         np.full(len(found), number), np.array([float(group.num_rows) for group in found]), low, np.maximum(low, high),
         np.array([group.first_us for group in found], np.int64), np.array([group.last_us for group in found], np.int64),
     )  # fmt: skip
@@ -211,85 +194,17 @@ def row_groups(footer: pq.FileMetaData) -> Iterator[RowGroup]:
         named, timed = (s is not None and s.has_min_max for s in (machine, time))
         yield RowGroup(
             number, group.num_rows, machine.min if named else None, machine.max if named else None,
-            to_us(time.min) if timed else -_EVER, to_us(time.max) if timed else _EVER,
+            to_us(time.min) if timed else -EVER, to_us(time.max) if timed else EVER,
         )  # fmt: skip
 
 
-def _text(column: pa.Array, missing: str) -> npt.NDArray[np.str_]:
-    encoded = pc.fill_null(column, missing).dictionary_encode()
-    words = np.asarray(encoded.dictionary.to_pylist() or [missing])
-    found: npt.NDArray[np.str_] = words[np.asarray(encoded.indices)]
+def _place(column: pa.Array, names: npt.NDArray[np.str_], missing: int) -> Int:
+    """The number of the last of ``names`` that is not after each entry; the first where there is none."""
+    encoded = column.dictionary_encode()
+    words = np.asarray(encoded.dictionary.to_pylist(), dtype=str)
+    places = np.append(np.maximum(np.searchsorted(names, words, side="right") - 1, 0), missing)
+    found: Int = places[np.asarray(pc.fill_null(encoded.indices, len(words)))]
     return found
-
-
-def _within(spread: _Spread, since: int | None, until: int | None, *, overlap: int, step_us: int) -> _Spread:
-    """What may hold readings of the ticks asked for or of their left overlap, with the rows that are asked for."""
-    rows = _in_time(spread, since, until, step_us) * spread.num_rows
-    low = -_EVER if since is None else (since - overlap) * step_us
-    high = _EVER if until is None else until * step_us
-    kept = (spread.last_us > low) & (spread.first_us <= high)
-    return _Spread(spread.file, rows, spread.low, spread.high, spread.first_us, spread.last_us)[kept]
-
-
-def _in_time(spread: _Spread, since: int | None, until: int | None, step_us: int) -> Floats:
-    """The share of each rectangle's time that lies within ``(since, until]``."""
-    first, last = spread.first_us.astype(np.float64), spread.last_us.astype(np.float64)
-    low = first if since is None else np.maximum(first, since * step_us)
-    high = last if until is None else np.minimum(last, until * step_us)
-    share: Floats = np.clip((np.maximum(high - low, 0) + (last == first)) / np.maximum(last - first, 1), 0, 1)
-    return share
-
-
-def _groups(spread: _Spread, num_machines: int, target: float, parallel: int) -> list[tuple[int, int]]:
-    """Ranges of machines: as few as hold ``target`` rows, but no fewer than share a month's row groups alone."""
-    share = spread.num_rows / (spread.high - spread.low + 1)
-    steps = np.zeros(num_machines + 1)
-    np.add.at(steps, spread.low, share)
-    np.add.at(steps, spread.high + 1, -share)
-    each = np.maximum(np.cumsum(steps)[:num_machines], 0)
-    known = (spread.first_us > -_EVER) & (spread.last_us < _EVER)
-    span_us = int(spread.last_us[known].max() - spread.first_us[known].min()) if known.any() else 0
-    months = max(1.0, span_us / MONTH_US)
-    least = min(MONTH_ROWS, float(each.sum()) / months / max(1, parallel))
-    found, start, held = [], 0, 0.0
-    for number, rows in enumerate(each.tolist()):
-        if held and (held + rows / 2 > target) and held / months >= least:
-            found.append((start, number))
-            start, held = number, 0.0
-        held += rows
-    return [*found, (start, num_machines)]
-
-
-def _share(own: _Spread, start: int, stop: int) -> Floats:
-    """Rows of each rectangle that belong to the machines ``[start, stop)``."""
-    width = np.minimum(own.high, stop - 1) - np.maximum(own.low, start) + 1
-    share: Floats = own.num_rows * width / (own.high - own.low + 1)
-    return share
-
-
-def _cuts(own: _Spread, rows: Floats, target: float, step_us: int) -> list[int]:
-    """Ticks after which a new unit begins, so that each holds about ``target`` rows; at months' ends where near."""
-    number = int(rows.sum() / target + 0.5)
-    known = (own.first_us > -_EVER) & (own.last_us < _EVER)
-    if number < 2 or not known.any():
-        return []
-    first, last = own.first_us[known], own.last_us[known]
-    slope = rows[known] / np.maximum(last - first, step_us)
-    times = np.concatenate([first, np.maximum(last, first + step_us)])
-    change = np.concatenate([slope, -slope])
-    order = np.argsort(times, kind="stable")
-    times, rate = times[order], np.cumsum(change[order])
-    done = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(times))])
-    wanted = done[-1] * np.arange(1, number) / number
-    at = np.interp(wanted, done, times.astype(np.float64))
-    span = (times[-1] - times[0]) / number
-    months = at.astype("int64").astype("datetime64[us]").astype("datetime64[M]")
-    for step in (0, 1):
-        edge = (months + step).astype("datetime64[us]").astype(np.int64)
-        at = np.where(np.abs(edge - at) < span / 4, edge, at)
-    ticks = np.unique((at // step_us).astype(np.int64))
-    low, high = int(times[0] // step_us), int(-(-times[-1] // step_us))
-    return [tick for tick in ticks.tolist() if low < tick < high]
 
 
 def describe(unit: Unit) -> str:

@@ -7,7 +7,7 @@ its keys, so whoever gets the text opens the place with the plant's own keys, or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,12 @@ def reference(place: Place) -> str:
     if isinstance(place, Path):
         return str(place)
     return place.url if place.keys is None else f"{place.url}{MARK}{quote(place.keys, safe='')}"
+
+
+def references(place: Place, paths: Iterable[str]) -> list[str]:
+    """``reference`` of many paths below a place."""
+    base, mark, keys = reference(place).partition(MARK) if isinstance(place, Remote) else (str(place), "", "")
+    return [f"{base}/{path}{mark}{keys}" for path in paths]
 
 
 def place_of(text: str) -> Place:

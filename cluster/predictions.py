@@ -14,11 +14,11 @@ from urllib.parse import unquote
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.home import Home
 from cluster.manifest import Unit
-from cluster.places import read_parquet, reference
-from cluster.storage import to_us
+from cluster.places import read_parquet, references
 
 TABLE = "predictions"
 _TIME = pa.timestamp("us", "UTC")
@@ -71,26 +71,32 @@ class JournalFiles:
     def __init__(self, home: Home, plant: str) -> None:
         from cluster.commit import open_table
 
-        self._folder, self._rows = home.table(plant, TABLE), list[dict[str, Any]]()
-        table = open_table(self._folder)
-        if table is not None:
-            self._rows = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        self._folder, table = home.table(plant, TABLE), open_table(home.table(plant, TABLE))
+        self._files = pa.table(table.get_add_actions(flatten=True)) if table is not None else None
+        self._machines: tuple[str | None, str | None] = (None, None)
+        self._own = self._files
 
     def meeting(self, unit: Unit, first_us: int, last_us: int) -> Existing:
-        """The files for a unit's machines; one without statistics may hold any."""
+        """The files for a unit's machines; one without statistics may hold any. Fast where units come by machine."""
+        if self._files is None or self._own is None:
+            return Existing((), first_us, last_us)
+        if self._machines != (unit.low, unit.high):
+            self._machines = (unit.low, unit.high)
+            self._own = _may_hold(self._files, "machine", unit.low, unit.high, open_end=True)
+        own = _may_hold(self._own, "as_of", pa.scalar(first_us, _TIME), pa.scalar(last_us, _TIME))
+        paths = (unquote(path) for path in own["path"].to_pylist())
+        return Existing(tuple(references(self._folder, paths)), first_us, last_us)
 
-        def may(row: Mapping[str, Any]) -> bool:
-            low, high = row.get("min.machine"), row.get("max.machine")
-            since, until = row.get("min.as_of"), row.get("max.as_of")
-            return (
-                (unit.low is None or high is None or high >= unit.low)
-                and (unit.high is None or low is None or low < unit.high)
-                and (until is None or to_us(until) >= first_us)
-                and (since is None or to_us(since) <= last_us)
-            )
 
-        found = tuple(reference(self._folder / unquote(row["path"])) for row in self._rows if may(row))
-        return Existing(found, first_us, last_us)
+def _may_hold(files: pa.Table, column: str, low: Any, high: Any, *, open_end: bool = False) -> pa.Table:
+    """The files whose statistics of a column meet ``[low, high]``, or ``[low, high)``; None is no bound."""
+    for name, bound, holds in (
+        (f"max.{column}", low, pc.greater_equal), (f"min.{column}", high, pc.less if open_end else pc.less_equal)
+    ):  # fmt: skip
+        if bound is not None and name in files.column_names:
+            found = files[name] if isinstance(bound, str) else files[name].cast(_TIME)
+            files = files.filter(pc.fill_null(holds(found, bound), True))
+    return files
 
 
 def ids_in(journal: Existing, unit: Unit, model_version: str) -> pa.ChunkedArray | None:

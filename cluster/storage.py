@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import repeat
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError
 from cluster.commit import WrittenFile, append_once, folder_of, open_table
 from cluster.durability import delta
 from cluster.home import Home
-from cluster.places import Place, gone, read_parquet, reference, tables_below
+from cluster.places import Place, gone, read_parquet, reference, references, tables_below
 from cluster.visibility import AsOf, show_versions, visible_versions
 from models.errors import MillwrightError, NotFoundError
 
@@ -63,7 +63,7 @@ _EVER = 2**62
 _LAST_NAME = "\U0010ffff"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReadingFile:
     """A data file of a readings table and what its statistics say is in it; ``path`` is absolute, or a reference."""
 
@@ -211,30 +211,42 @@ def read_readings(
 
 def files_of(table: DeltaTable, machine_type: str, folder: Place) -> list[ReadingFile]:
     """The files of one readings table. A file without statistics may hold anything."""
-    found: list[ReadingFile] = []
-    for row in _actions(table):
-        low, high = row.get("min.time"), row.get("max.time")
-        found.append(
-            ReadingFile(
-                path=reference(folder / unquote(row["path"])), machine_type=machine_type,
-                num_rows=row["num_records"] or 0, size_bytes=row["size_bytes"],
-                first_machine=row.get("min.machine") or "", last_machine=row.get("max.machine") or _LAST_NAME,
-                first_us=to_us(low) if low else -_EVER, last_us=to_us(high) if high else _EVER,
-            )
-        )  # fmt: skip
-    return found
+    found = pa.table(table.get_add_actions(flatten=True))
+    names = found.column_names
+    first, last = (
+        _shared(pc.fill_null(found[name].cast(pa.string()), missing)) if name in names else repeat(missing)
+        for name, missing in (("min.machine", ""), ("max.machine", _LAST_NAME))
+    )
+    since, until = (
+        pc.fill_null(found[name].cast(TIME).cast(pa.int64()), missing).to_pylist() if name in names else repeat(missing)
+        for name, missing in (("min.time", -_EVER), ("max.time", _EVER))
+    )
+    paths = references(folder, (unquote(path) for path in found["path"].to_pylist()))
+    rows = pc.fill_null(found["num_records"], 0).to_pylist()
+    sizes = found["size_bytes"].to_pylist()
+    return list(map(ReadingFile, paths, repeat(machine_type), rows, sizes, first, last, since, until))
 
 
 def written_files(table: DeltaTable) -> list[WrittenFile]:
-    """The files of any table as a transaction would remove them."""
-    partitions = table.metadata().partition_columns
+    """The files of any table as a transaction would remove them; those of one partition share its dictionary."""
+    found = pa.table(table.get_add_actions(flatten=True))
+    names = table.metadata().partition_columns
+    cells = [_shared(found[f"partition.{name}"].cast(pa.string())) for name in names]
+    values = list(zip(*cells, strict=True)) if names else [()] * found.num_rows
+    partitions = {value: dict(zip(names, value, strict=True)) for value in set(values)}
+    paths, sizes = found["path"].to_pylist(), found["size_bytes"].to_pylist()
+    rows = pc.fill_null(found["num_records"], 0).to_pylist()
     return [
-        WrittenFile(
-            row["path"], row["size_bytes"], row["num_records"] or 0,
-            {name: row[f"partition.{name}"] for name in partitions}, "",
-        )
-        for row in _actions(table)
-    ]  # fmt: skip
+        WrittenFile(path, size, num, partitions[value], "")
+        for path, size, num, value in zip(paths, sizes, rows, values, strict=True)
+    ]
+
+
+def _shared(column: pa.ChunkedArray) -> list[str | None]:
+    """Text that repeats, each different one held once."""
+    encoded = column.combine_chunks().dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    return [None if code is None else words[code] for code in encoded.indices.to_pylist()]
 
 
 def read_whole(table: DeltaTable, schema: pa.Schema) -> pa.Table:
@@ -247,11 +259,6 @@ def read_whole(table: DeltaTable, schema: pa.Schema) -> pa.Table:
 def to_us(moment: datetime) -> int:
     """Microseconds since the epoch, exactly."""
     return (moment - _EPOCH) // _MICROSECOND
-
-
-def _actions(table: DeltaTable) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    return rows
 
 
 def _all_sensors(home: Home, plant: str, as_of: AsOf) -> list[str]:

@@ -1,9 +1,8 @@
 """Batch scoring: what the service would have said at each tick of the history, into the journal.
 
 The one idea: the manifest's units are scored by Ray Data's workers with the service's own windows and model; each is
-committed once, under its own name, as soon as it is done. Killed anywhere, the next run skips what is committed;
+committed once, under its own name, soon after it is done. Killed anywhere, the next run skips what is committed;
 the journal holds each prediction once, so a repeated or overlapping run changes nothing that is there.
-
 """
 
 from __future__ import annotations
@@ -19,13 +18,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import ray
-from deltalake.exceptions import CommitFailedError
 from rich.text import Text
 
 from cluster import lineage
 from cluster.added import causes_of, changes
 from cluster.bundles import load
-from cluster.commit import WrittenFile, commit_once, open_or_create
+from cluster.commit import open_or_create
 from cluster.home import Home
 from cluster.logs import machine_events
 from cluster.manifest import Unit, describe
@@ -37,6 +35,7 @@ from cluster.storage import data_version, read_events, read_machines, reading_fi
 from cluster.turns import only_one
 from jobs.dataset import named_plants, series_from_table
 from jobs.evaluation.rows import arranged
+from jobs.scoring.committing import commit_units, paced
 from jobs.scoring.devices import places
 from jobs.scoring.unit import Question, row_of, score_unit
 from jobs.series.gather import dataset_of, parallelism, plan_units, unit_of
@@ -151,14 +150,14 @@ def _pass(
     names = [_name(unit, run, since, skip) for unit in planned]
     done = {name: journal.transaction_version(name) for name in names}
     written, total = 0, sum(version - 1 for version in done.values() if version)
-    machines = set[str](_machines_of(planned, done, names, run) if run.question.newest else ())
+    number, machines = 0, set[str](_machines_of(planned, done, names, run) if run.question.newest else ())
     waiting = [(unit, name) for unit, name in zip(planned, names, strict=True) if not done[name]]
-    for number, row in enumerate(_scored(run, waiting, since, skip), 1):
-        if row["total"]:
-            files = [WrittenFile(**file) for file in row["files"]]
-            written += _commit(home, plant, row["name"], files, row["total"])
-        total += row["total"]
-        machines |= set(row["machines"])
+    for rows in paced(_scored(run, waiting, since, skip)):
+        written += commit_units(home, plant, [row for row in rows if row["total"]])
+        for row in rows:
+            total += row["total"]
+            machines |= set(row["machines"])
+        number += len(rows)
         run.progress.update(number, len(waiting), "units")
     return written, total, frozenset(machines)
 
@@ -211,22 +210,6 @@ def _scored(
 
     dataset = dataset_of([unit for unit, _ in waiting], extra)
     yield from places(dataset, score, network=run.bundle.spec.kind == "network").iter_rows()
-
-
-def _commit(home: Home, plant: str, name: str, files: Sequence[WrittenFile], total: int) -> int:
-    """The unit's new answers in one transaction, whose version remembers how many answers the unit has in all."""
-    folder = home.table(plant, TABLE)
-    for _ in range(10):
-        table = open_or_create(folder, SCHEMA)
-        try:
-            if commit_once(table, files, app_id=name, version=total + 1):
-                return sum(file.rows for file in files)
-            break
-        except CommitFailedError:
-            continue
-    for file in files:  # another run was faster
-        (folder / file.path).unlink(missing_ok=True)
-    return 0
 
 
 def score_series(

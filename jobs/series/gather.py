@@ -7,14 +7,14 @@ where it lies; what is there already is not read again, so epochs, trials and ve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from cluster.home import Home
-from cluster.manifest import Unit, statistics_of, units
-from cluster.places import Place, reference
+from cluster.manifest import Unit, placed, statistics_of, units
 from cluster.storage import AsOf, machine_types, read_machines, visible_table
 from jobs.series.cache import Chunk, StoredUnit, num_channels_of, prune, series_at, store, stored, unit_digests
 from jobs.series.stream import Shape, joined, open_file, stream
@@ -38,26 +38,26 @@ def plan_units(
             continue
         folder = home.table(plant, f"readings/{kind}")
         own = sorted({name for name, of in zip(names, kinds, strict=True) if of == kind} or set(names))
-        planned = units(
-            statistics_of(table), own, machine_type=kind, num_sensors=len(shape.sensors), step_us=shape.clock.step_us,
-            overlap=shape.overlap, parallel=parallel, since=since, until=until,
-            footer=lambda path, folder=folder: open_file(reference(folder / path)).metadata,  # type: ignore[misc]
+        found += units(
+            placed(statistics_of(table), folder), own, machine_type=kind, num_sensors=len(shape.sensors),
+            step_us=shape.clock.step_us, overlap=shape.overlap, parallel=parallel, since=since, until=until,
+            footer=lambda path: open_file(path).metadata,
         )  # fmt: skip
-        found += [_placed(unit, folder) for unit in planned]
     return found
-
-
-def _placed(unit: Unit, folder: Place) -> Unit:
-    return Unit(**(vars(unit) | {"files": tuple(reference(folder / path) for path in unit.files)}))
 
 
 def dataset_of(planned: Sequence[Unit], extra: Sequence[Mapping[str, Any]] | None = None) -> Any:
     """The manifest as a Ray dataset, a block a unit."""
     import ray.data
 
-    more = extra or [{}] * len(planned)
-    rows = [{"number": n} | asdict(unit) | dict(own) for n, (unit, own) in enumerate(zip(planned, more, strict=True))]
+    rows = rows_of(planned, extra)
     return ray.data.from_items(rows, override_num_blocks=max(1, len(rows)))
+
+
+def rows_of(planned: Sequence[Unit], extra: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """The manifest's rows, each with its number and what ``extra`` adds to it."""
+    more: Iterable[Mapping[str, Any]] = extra or repeat({}, len(planned))
+    return [{"number": n} | vars(unit) | dict(own) for n, (unit, own) in enumerate(zip(planned, more, strict=True))]
 
 
 def unit_of(row: Mapping[str, Any]) -> Unit:

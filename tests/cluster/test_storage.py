@@ -15,8 +15,10 @@ from cluster.commit import WrittenFile, commit_once, is_committed, open_or_creat
 from cluster.home import Home
 from cluster.storage import (
     TIME,
+    ReadingFile,
     append_once,
     data_version,
+    files_of,
     machine_types,
     read_events,
     read_machines,
@@ -26,6 +28,7 @@ from cluster.storage import (
     sensors,
     show_versions,
     visible_versions,
+    written_files,
 )
 from cluster.visibility import parse_time, states
 from models.errors import NotFoundError
@@ -195,3 +198,37 @@ def test_a_commit_can_say_that_it_changes_no_data(lake: Home) -> None:
     assert commit_once(DeltaTable(str(path)), [part(lake, "fan", "F2", [1], c=[1.0])], app_id="b3", data_change=False)
     assert '"dataChange":false' in (path / "_delta_log" / f"{2:020}.json").read_text()
     assert '"dataChange":true' not in (path / "_delta_log" / f"{2:020}.json").read_text()
+
+
+def test_a_file_says_what_its_statistics_say_and_without_them_may_hold_anything(home: Home) -> None:
+    folder = home.table(PLANT, "readings/pump")
+    table = open_or_create(folder, readings_schema(["a"]), partition_by=["month"])
+    known = part(home, "pump", "P1", [-3, 7], a=[1.0, 2.0])
+    blank = WrittenFile("month=1970-01/a%20b.parquet", 5, 4, {"month": "1970-01"}, '{"numRecords":4}')
+    nothing = WrittenFile("month=1970-02/c.parquet", 6, 0, {"month": "1970-02"}, '{"numRecords":0}')
+    (folder / "month=1970-02").mkdir()
+    commit_once(table, [known, blank, nothing], app_id="x")
+    opened = open_table(folder)
+    assert opened is not None
+    found = {file.path: file for file in files_of(opened, "pump", folder)}
+    ever, last = 2**62, "\U0010ffff"
+    assert set(found.values()) == {
+        ReadingFile(f"{folder}/{known.path}", "pump", 2, known.size, "P1", "P1", -3, 7),
+        ReadingFile(f"{folder}/month=1970-01/a b.parquet", "pump", 4, 5, "", last, -ever, ever),
+        ReadingFile(f"{folder}/month=1970-02/c.parquet", "pump", 0, 6, "", last, -ever, ever),
+    }
+    removable = {file.path: (file.size, file.rows, file.partition) for file in written_files(opened)}
+    assert removable == {f.path: (f.size, f.rows, f.partition) for f in (known, blank, nothing)}
+
+
+def test_a_table_without_files_has_none(home: Home) -> None:
+    table = open_or_create(home.table(PLANT, "readings/pump"), readings_schema(["a"]), partition_by=["month"])
+    assert files_of(table, "pump", home.table(PLANT, "readings/pump")) == [] == written_files(table)
+
+
+def test_transactions_that_are_committed_together_are_each_known(home: Home) -> None:
+    folder = home.table(PLANT, "readings/pump")
+    table = open_or_create(folder, readings_schema(["a"]), partition_by=["month"])
+    file = part(home, "pump", "P1", [1], a=[1.0])
+    assert commit_once(table, [file], app_id="x", version=3, also={"y": 7})
+    assert is_committed(folder, "x", 3) and is_committed(folder, "y", 7) and not is_committed(folder, "y", 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from cluster.commit import WrittenFile, commit_once, open_or_create, open_table, write_part
 from cluster.home import Home
-from cluster.predictions import SCHEMA, as_table, known_ids
+from cluster.manifest import Unit
+from cluster.predictions import SCHEMA, JournalFiles, as_table, known_ids
 from cluster.registry import standing_champion
 from cluster.report import Silent
 from jobs import score
 from jobs.dataset import load_plant
+from jobs.scoring.committing import commit_units, paced
 from jobs.scoring.devices import by_series, hazards_of
 from jobs.scoring.rows import journal_rows, seen_rows, window_digests
 from models.bundle import Bundle, load_bundle
@@ -136,7 +140,8 @@ def test_a_run_that_dies_between_two_units_is_finished_by_the_next(
 ) -> None:
     since, done = "2025-03-20T00:00Z", []
     monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 20_000)
-    whole = score._commit
+    monkeypatch.setattr("jobs.scoring.committing.COMMIT_EVERY", 0)
+    whole = score.commit_units
 
     def dying(*arguments: Any) -> int:
         if len(done) == 2:
@@ -144,29 +149,79 @@ def test_a_run_that_dies_between_two_units_is_finished_by_the_next(
         done.append(arguments)
         return whole(*arguments)
 
-    monkeypatch.setattr(score, "_commit", dying)
+    monkeypatch.setattr(score, "commit_units", dying)
     with pytest.raises(_DiedError):
         score.run(fresh, progress=Silent(), plant=PLANT, since=since)
     part = journal(fresh).num_rows
-    assert part == sum(entry[4] for entry in done) > 0
-    monkeypatch.setattr(score, "_commit", whole)
+    assert part == sum(row["total"] for *_, rows in done for row in rows) > 0
+    monkeypatch.setattr(score, "commit_units", whole)
     rest = score.run(fresh, progress=Silent(), plant=PLANT, since=since)
     assert rest.predictions_written == rest.predictions_total - part > 0
     assert set(journal(fresh)["prediction_id"].to_pylist()) == expected(fresh, since)
     assert journal(fresh).num_rows == rest.predictions_total
 
 
-def test_two_runs_of_one_unit_commit_it_once(fresh: Home) -> None:
-    from cluster.commit import open_or_create, write_part
+def one_row(folder: Path, name: str) -> dict[str, Any]:
+    table = pa.Table.from_pylist([dict.fromkeys(SCHEMA.names) | {"prediction_id": name, "machine": "m"}], schema=SCHEMA)
+    return {"name": name, "total": 1, "files": [write_part(folder, table, stem=name).as_dict()]}
 
+
+def test_two_runs_of_one_unit_commit_it_once(fresh: Home) -> None:
     folder = fresh.table(PLANT, "predictions")
     open_or_create(folder, SCHEMA)
-    row = SCHEMA.empty_table().to_pylist() or [dict.fromkeys(SCHEMA.names)]
-    table = pa.Table.from_pylist([row[0] | {"prediction_id": "x", "machine": "m"}], schema=SCHEMA)
-    first, second = (write_part(folder, table, stem="score-x") for _ in range(2))
-    assert score._commit(fresh, PLANT, "score-x", [first], 1) == 1
-    assert score._commit(fresh, PLANT, "score-x", [second], 1) == 0
-    assert journal(fresh).num_rows == 1 and not (Path(folder) / second.path).exists()
+    first, second, new = (one_row(folder, name) for name in ("score-x", "score-x", "score-y"))
+    assert commit_units(fresh, PLANT, [first]) == 1
+    assert commit_units(fresh, PLANT, [second, new]) == 1
+    assert commit_units(fresh, PLANT, []) == 0
+    assert sorted(journal(fresh)["prediction_id"].to_pylist()) == ["score-x", "score-y"]
+    assert not (folder / second["files"][0]["path"]).exists()
+    table = open_table(folder)
+    assert table is not None and [table.transaction_version(name) for name in ("score-x", "score-y")] == [2, 2]
+
+
+def test_units_that_come_together_are_one_commit(fresh: Home) -> None:
+    folder = fresh.table(PLANT, "predictions")
+    before = open_or_create(folder, SCHEMA).version()
+    assert commit_units(fresh, PLANT, [one_row(folder, f"score-{n}") for n in range(5)]) == 5
+    assert open_or_create(folder, SCHEMA).version() == before + 1 and journal(fresh).num_rows == 5
+
+
+def test_commits_take_a_twentieth_of_the_time_however_slow_they_are() -> None:
+    now = [0.0]
+
+    def coming() -> Iterator[dict[str, Any]]:
+        for number in range(200):
+            now[0] += 1.0  # a unit a second
+            yield {"name": str(number)}
+
+    sizes = []
+    for rows in paced(coming(), lambda: now[0]):
+        sizes.append(len(rows))
+        now[0] += 2.0  # a commit
+    assert sizes == [1, 38, 38, 38, 38, 38, 9] and sum(sizes) == 200
+
+
+def test_the_journal_is_asked_for_the_files_that_may_hold_a_units_answers(fresh: Home) -> None:
+    folder, day = fresh.table(PLANT, "predictions"), 86_400_000_000
+    table = open_or_create(folder, SCHEMA)
+    files = {}
+    for machine, at in (("a", 1), ("b", 1), ("b", 5), ("c", 1)):
+        row = dict.fromkeys(SCHEMA.names) | {"machine": machine, "as_of": datetime.fromtimestamp(at * 86_400, UTC)}
+        files[machine, at] = write_part(folder, pa.Table.from_pylist([row], schema=SCHEMA), stem="x")
+    nameless = WrittenFile("nowhere.parquet", 1, 1, {}, '{"numRecords":1}')
+    commit_once(table, [*files.values(), nameless], app_id="x")
+    found = JournalFiles(fresh, PLANT)
+
+    def asked(low: str | None, high: str | None, first: int, last: int) -> set[str]:
+        return set(found.meeting(Unit("pump", low, high, None, None, (), 0), first * day, last * day).files)
+
+    def expected_of(*keys: tuple[str, int]) -> set[str]:
+        return {str(folder / files[key].path) for key in keys} | {str(folder / "nowhere.parquet")}
+
+    assert asked("b", "c", 0, 9) == expected_of(("b", 1), ("b", 5))
+    assert asked("b", "c", 2, 5) == expected_of(("b", 5))
+    assert asked(None, "c", 1, 1) == expected_of(("a", 1), ("b", 1))
+    assert asked("b", None, -(2**62) // day, 1) == expected_of(("b", 1), ("c", 1))
 
 
 def test_a_machine_that_fell_silent_long_ago_has_its_newest_window_too(

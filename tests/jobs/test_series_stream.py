@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -213,6 +214,74 @@ def statistics(machines: list[tuple[str, str]], times: list[tuple[int, int]], ro
 def plan(found: FileStatistics, names: list[str], **options: int | None) -> list[Unit]:
     settings = {"parallel": 4, "unit_bytes": 24 * 1000, "overlap": 10, **options}
     return list(units(found, names, machine_type="t", num_sensors=2, step_us=HOUR, **settings))  # type: ignore[arg-type]
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), pairs=st.sampled_from([1, 7, 1_000_000]))
+def test_a_unit_names_exactly_the_files_that_may_hold_its_rows_or_its_overlap(seed: int, pairs: int) -> None:
+    rng = np.random.default_rng(seed)
+    num_files, names = int(rng.integers(1, 60)), [f"M-{number:02d}" for number in range(rng.integers(1, 12))]
+    low = rng.integers(0, len(names), num_files)
+    high = np.minimum(low + rng.integers(0, 4, num_files), len(names) - 1)
+    first = (400_000 + rng.integers(0, 3_000, num_files)) * HOUR + rng.integers(0, HOUR, num_files)
+    last = first + rng.integers(0, 500, num_files) * HOUR
+    unknown = rng.random(num_files) < 0.05
+    first[unknown], last[unknown] = -(2**62), 2**62
+    ends = [pa.array([names[n] for n in found]) for found in (low, high)]
+    paths = pa.array([f"{number:02d}" for number in range(num_files)])
+    found = FileStatistics(paths, rng.integers(1, 3_000, num_files), *ends, first, last)
+    overlap = int(rng.integers(0, 300))
+    since, until = (int(rng.choice([0, tick])) or None for tick in (401_000, 402_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cluster.rectangles.MOST_PAIRS", pairs)
+        patch.setattr("cluster.manifest.LEAST_BYTES", 1)
+        planned = plan(found, names, overlap=overlap, since=since, until=until)
+    for unit in planned:
+        start = 0 if unit.low is None else names.index(unit.low)
+        stop = len(names) if unit.high is None else names.index(unit.high)
+        reach = -(2**62) if unit.since is None else (unit.since - overlap) * HOUR
+        end = 2**62 if unit.until is None else unit.until * HOUR
+        meets = (low < stop) & (high >= start) & (last > reach) & (first <= end)
+        assert unit.files == tuple(paths.filter(pa.array(meets)).to_pylist())
+    for machine in names:
+        own = [unit for unit in planned if unit.holds(machine)]
+        assert all(a.until == b.since for a, b in pairwise(own))
+        if own:
+            assert own[0].since == since and own[-1].until == until
+        for unit in own:
+            assert unit.since is None or unit.until is None or unit.since < unit.until
+
+
+def test_units_double_where_there_would_be_too_many_for_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 1)
+    months = statistics([("m", "m")] * 48, [(k * 100 * HOUR + 1, (k + 1) * 100 * HOUR) for k in range(48)], [1000] * 48)
+    assert len(plan(months, ["m"])) == 48
+    monkeypatch.setattr("cluster.manifest.MOST_UNITS", 48)
+    assert len(plan(months, ["m"])) == 48
+    monkeypatch.setattr("cluster.manifest.MOST_UNITS", 47)
+    assert len(plan(months, ["m"])) == 24
+    monkeypatch.setattr("cluster.manifest.MOST_UNITS", 11)
+    found = plan(months, ["m"])
+    assert len(found) == 6 and sum(unit.num_rows for unit in found) == 48_000
+
+
+def test_a_manifest_of_many_files_looks_at_each_in_its_own_group_alone() -> None:
+    """Twice the machines, twice the time: what compares each file with each group takes four times as long."""
+
+    def seconds(machines: int) -> float:
+        names = [f"M-{number:06d}" for number in range(machines)]
+        start, hours = np.tile(np.arange(24) * 730 * HOUR, machines), 730 * HOUR
+        own = pa.array(np.repeat(names, 24))
+        paths = pa.array([f"{number}" for number in range(24 * machines)])
+        found = FileStatistics(paths, np.full(24 * machines, 2_000_000), own, own, start + 1, start + hours)
+        began = time.process_time()
+        planned = list(units(found, names, machine_type="t", num_sensors=24, step_us=HOUR, overlap=10, parallel=1))
+        assert sum(unit.num_rows for unit in planned) == 24 * machines * 2_000_000
+        return time.process_time() - began
+
+    seconds(100)
+    small, large = (min(seconds(machines) for _ in range(3)) for machines in (500, 4000))
+    assert large < 20 * small  # eight times the files; each with each would be 64 times
 
 
 def test_one_machine_with_more_than_a_unit_is_cut_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
