@@ -106,11 +106,13 @@ def units(
     until: int | None = None,
     footer: Callable[[str], pq.FileMetaData] | None = None,
     unit_bytes: int = UNIT_BYTES,
+    whole: bool = False,
 ) -> Iterator[Unit]:
     """Units of one readings table over the readings of ticks in ``(since, until]``.
 
     ``machines`` are the names that the plant knows, sorted; ``overlap`` is in ticks; at least about ``parallel`` units
-    are made where there is enough to do. ``footer`` opens the footer of a file that is larger than a unit.
+    are made where there is enough to do. ``footer`` opens the footer of a file that is larger than a unit. With
+    ``whole`` nothing is cut in time.
     """
     names = list(machines) or [""]
     row_bytes = 4 * (num_sensors + 4)
@@ -129,7 +131,8 @@ def units(
         shares = share(own, start, stop)
         if not shares.any():
             continue
-        bounds = [since, *cuts(own, shares, target, step_us, since=since, until=until), until]
+        inner = [] if whole else cuts(own, shares, target, step_us, since=since, until=until)
+        bounds = [since, *inner, until]
         cells = (None if start == 0 else names[start], None if stop == len(names) else names[stop])
         for (after, last), files, rows in spans(own, shares, bounds, overlap=overlap, step_us=step_us):
             yield Unit(machine_type, *cells, after, last, tuple([paths[file] for file in files]), round(rows))
@@ -142,8 +145,8 @@ def _spread(
     low, high = _place(found.first_machine, order, 0), _place(found.last_machine, order, len(names) - 1)
     high = np.maximum(low, high)
     whole = Spread(
-        np.arange(len(found.num_rows)), found.num_rows.astype(np.float64), low, high, found.first_us, found.last_us
-    )
+        np.arange(len(found.num_rows)), np.maximum(found.num_rows, 1.0), low, high, found.first_us, found.last_us
+    )  # a file of an unknown number of rows has one
     unknown = (found.first_us <= -EVER) | (found.num_rows == 0)
     wanted = np.flatnonzero(unknown | (found.num_rows > large))[:MOST_FOOTERS]
     if footer is None or not len(wanted):

@@ -6,9 +6,9 @@ same question again adds no row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 from cluster.home import Home
 from cluster.manifest import Unit
 from cluster.places import read_parquet, references
+from cluster.storage import to_us
 
 TABLE = "predictions"
 _TIME = pa.timestamp("us", "UTC")
+_AROUND = timedelta(days=1)  # a batch gives the tick's end where the service gives the reading's time
 SCHEMA = pa.schema(
     [
         ("prediction_id", pa.string()), ("plant", pa.string()), ("machine", pa.string()), ("as_of", _TIME),
@@ -122,6 +124,23 @@ def _column(name: str, journal: Existing, unit: Unit, model_version: str) -> pa.
         keep &= ds.field("machine") < unit.high
     found = read_parquet(journal.files, SCHEMA, columns=[name], filter=keep, use_threads=False)
     return found[name]
+
+
+def ids_among(home: Home, plant: str, predictions: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Those of the predictions' ids that the journal holds; only files of their times are read."""
+    import pyarrow.dataset as ds
+
+    moments = [datetime.fromisoformat(p[name]) for p in predictions for name in ("as_of", "data_until")]
+    if not moments:
+        return set()
+    everything = Unit("", None, None, None, None, (), 0)
+    first, last = to_us(min(moments) - _AROUND), to_us(max(moments) + _AROUND)
+    files = JournalFiles(home, plant).meeting(everything, first, last).files
+    if not files:
+        return set()
+    among = ds.field("prediction_id").isin([p["prediction_id"] for p in predictions])
+    found = read_parquet(files, SCHEMA, columns=["prediction_id"], filter=among, use_threads=False)
+    return set(found["prediction_id"].to_pylist())
 
 
 def known_ids(home: Home, plant: str) -> set[str]:

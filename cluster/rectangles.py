@@ -92,7 +92,8 @@ def within(spread: Spread, since: int | None, until: int | None, *, overlap: int
     """What may hold readings of the ticks asked for or of their left overlap, with the rows that are asked for."""
     low = -EVER if since is None else since * step_us
     high = EVER if until is None else until * step_us
-    rows = in_time(spread, low, high) * spread.num_rows
+    meets = (spread.last_us > low) & (spread.first_us <= high)  # be it with a single reading, at the very end
+    rows = np.maximum(in_time(spread, low, high) * spread.num_rows, meets.astype(np.float64))
     kept = (spread.last_us > (-EVER if since is None else low - overlap * step_us)) & (spread.first_us <= high)
     return Spread(spread.file, rows, spread.low, spread.high, spread.first_us, spread.last_us)[kept]
 

@@ -183,21 +183,22 @@ def plant_channels(source: SourceDescription, present: list[str]) -> tuple[Chann
 def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> PlantData:
     """Read and grid a plant's whole history with Ray Data. Raises InputError where nothing was ingested."""
     source, config = full_source(home, plant), config or home.settings.model
-    present = sensors(home, plant)
-    if not present:
+    if not sensors(home, plant):
         raise InputError(
             "No history", expected="ingested readings", found="none", where=f"plant {plant}",
             do=f"Run `millwright ingest --plant {plant}`",
         )  # fmt: skip
-    events, machines = read_events(home, plant), read_machines(home, plant)
+    version = data_version(home, plant)  # one state of all tables, whatever is ingested while they are read
+    present = sensors(home, plant, version)
+    events, machines = read_events(home, plant, as_of=version), read_machines(home, plant, as_of=version)
     known = machine_events(events, machines)
     shape = Shape(tuple(present), source.clock, config.window)
-    series = StoredSeries.of(gather(home, plant, shape, known), known, source.clock)
+    series = StoredSeries.of(gather(home, plant, shape, known, as_of=version), known, source.clock)
     logs = {machine: _at_once(log) for machine, log in machine_logs(events).items()}
     return PlantData(
         plant, source.clock, plant_channels(source, present), series, known, logs,
         dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
-        data_version(home, plant), dict(source.doubts),
+        version, dict(source.doubts),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from cluster.bundles import load
 from cluster.commit import open_or_create
 from cluster.home import Home
 from cluster.logs import machine_events
-from cluster.manifest import Unit, describe
+from cluster.manifest import Unit
 from cluster.places import reference
 from cluster.predictions import SCHEMA, TABLE, Existing, JournalFiles
 from cluster.registry import standing_champion
@@ -38,12 +38,13 @@ from jobs.evaluation.rows import arranged
 from jobs.scoring.committing import commit_units, paced
 from jobs.scoring.devices import places
 from jobs.scoring.unit import Question, row_of, score_unit
+from jobs.series.cache import unit_digests
 from jobs.series.gather import dataset_of, parallelism, plan_units, unit_of
 from jobs.series.stream import Shape
 from models.bundle import Bundle
 from models.errors import InputError
 from models.predict import Cause, Predictor, answer, degradations, window_digest
-from models.windows import Channel, Int, Series, silence, windows_ending
+from models.windows import Channel, Int, MachineEvents, Series, silence, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 5 MB
 LOOK_BACK = 31 * 86_400_000_000  # us in which nearly every machine's newest reading lies; then four times as far
@@ -91,8 +92,10 @@ class _Run:
     plant: str
     question: Question
     bundle: Bundle
+    known: dict[str, MachineEvents]
     bundle_ref: Any
     known_ref: Any
+    version: str  # of the history: one for all passes
     progress: Progress
 
 
@@ -109,7 +112,8 @@ def _score_plant(home: Home, plant: str, since_us: int | None, progress: Progres
 
 
 def _begin(home: Home, plant: str, bundle: Bundle, progress: Progress, *, newest: bool) -> _Run:
-    spec, machines = bundle.spec, read_machines(home, plant)
+    version = data_version(home, plant)
+    spec, machines = bundle.spec, read_machines(home, plant, as_of=version or None)
     sensors = tuple(channel.name for channel in spec.channels if channel.role == "sensor")
     question = Question(
         plant=plant, shape=Shape(sensors, spec.config.clock, spec.config.window), newest=newest,
@@ -117,8 +121,8 @@ def _begin(home: Home, plant: str, bundle: Bundle, progress: Progress, *, newest
         causes=tuple(cause["code"] for cause in causes_of(changes(home, plant), sensors)),
         folder=reference(home.table(plant, TABLE)), predicted_us=int(datetime.now(UTC).timestamp() * 1_000_000),
     )  # fmt: skip
-    known = machine_events(read_events(home, plant), machines)
-    return _Run(home, plant, question, bundle, ray.put(bundle), ray.put(known), progress)
+    known = machine_events(read_events(home, plant, as_of=version or None), machines)
+    return _Run(home, plant, question, bundle, known, ray.put(bundle), ray.put(known), version, progress)
 
 
 def _newest(run: _Run) -> tuple[int, int]:
@@ -144,10 +148,11 @@ def _pass(
     """Score the units of a range of ticks; new answers, all answers, and the machines that had one."""
     home, plant, shape = run.home, run.plant, run.question.shape
     planned = plan_units(
-        home, plant, shape, parallel=parallelism(), since=since, until=until, as_of=data_version(home, plant)
-    )
+        home, plant, shape, parallel=parallelism(), since=since, until=until, as_of=run.version,
+        whole=run.question.newest,
+    )  # fmt: skip
     journal = open_or_create(home.table(plant, TABLE), SCHEMA)
-    names = [_name(unit, run, since, skip) for unit in planned]
+    names = [_name(digest, run, since, skip) for digest in unit_digests(planned, shape, run.known)]
     done = {name: journal.transaction_version(name) for name in names}
     written, total = 0, sum(version - 1 for version in done.values() if version)
     number, machines = 0, set[str](_machines_of(planned, done, names, run) if run.question.newest else ())
@@ -174,9 +179,11 @@ def _machines_of(
             yield from machines_in(_existing(journal, unit, run), unit, run.bundle.spec.version)
 
 
-def _name(unit: Unit, run: _Run, since: int | None, skip: frozenset[str]) -> str:
-    """The same question about the same rows has one name, whoever asks it."""
-    about = (run.bundle.spec.version, describe(unit), since, run.question.newest, sorted(skip))
+def _name(digest: str, run: _Run, since: int | None, skip: frozenset[str]) -> str:
+    """The same question about the same rows and logs has one name, whoever asks it; ``digest`` is the unit's."""
+    question = run.question
+    said = (question.causes, sorted(question.machine_types.items()))
+    about = (run.bundle.spec.version, digest, since, question.newest, sorted(skip), said)
     return f"score-{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}"
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.home import Home
-from cluster.predictions import append_predictions, as_table, known_ids
+from cluster.predictions import append_predictions, as_table, ids_among
 from serve.metrics import Metrics
 
 log = logging.getLogger("millwright.serve")
@@ -104,13 +104,11 @@ class Journal:
 
 
 def to_delta(home: Home) -> Append:
-    """Append to the plant's journal, exactly once; what an earlier process wrote is left out."""
-    known: dict[str, set[str]] = {}
+    """Append to the plant's journal, exactly once; what another process, or a batch score, wrote is left out."""
 
     def append(plant: str, items: Sequence[Item], app_id: str, version: int) -> int:
-        if plant not in known:
-            known[plant] = known_ids(home, plant)
-        fresh = [item for item in items if item[1]["prediction_id"] not in known[plant]]
+        there = ids_among(home, plant, [item[1] for item in items])
+        fresh = [item for item in items if item[1]["prediction_id"] not in there]
         if fresh:
             append_predictions(home, plant, as_table(fresh, source="serve"), app_id=app_id, version=version)
         return len(fresh)

@@ -26,7 +26,7 @@ from models.predict import lasting, untrained_type
 from models.windows import MachineEvents, Series, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 10 MB
-FILE_ROWS = 50_000  # 15 MB while they wait
+FILE_ROWS = 20_000  # 6 MB while they wait
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,7 @@ class StoredUnit:
         shape = (self.num_rows, self.num_channels)
         if not shape[0]:
             return np.empty(shape, np.float32)
+        used(self.path)
         found: Float = np.memmap(self.path, np.dtype("<f4"), "r", shape=shape)
         return found.view(np.ndarray)
 
@@ -113,8 +116,8 @@ def stored(folder: Path, digest: str) -> StoredUnit | None:
         unit = StoredUnit(str(values), found["num_channels"], tuple(Chunk(*entry) for entry in found["chunks"]))
         if values.stat().st_size != unit.size_bytes:
             return None
-        os.utime(values)
-        os.utime(index)
+        used(values)
+        used(index)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return unit
@@ -143,14 +146,27 @@ def store(folder: Path, digest: str, series: Iterable[Series], *, num_channels: 
 def prune(folder: Path, *, most_bytes: int, now_s: float | None = None) -> int:
     """Remove what was not used for longest until at most ``most_bytes`` are left; returns the bytes removed."""
     now = time.time() if now_s is None else now_s
-    found = sorted(((path.stat().st_mtime, path) for path in folder.glob("*") if path.is_file()), key=lambda f: f[0])
-    total, removed = sum(path.stat().st_size for _, path in found), 0
-    for used, path in found:
-        if total - removed <= most_bytes or now - used < IN_USE_S:
+    found = []
+    for path in folder.glob("*"):
+        try:
+            about = path.stat()
+        except FileNotFoundError:  # another run has renamed or removed it
+            continue
+        if stat.S_ISREG(about.st_mode):
+            found.append((about.st_mtime, about.st_size, path))
+    total, removed = sum(size for _, size, _ in found), 0
+    for since, size, path in sorted(found, key=lambda entry: entry[0]):
+        if total - removed <= most_bytes or now - since < IN_USE_S:
             break
-        removed += path.stat().st_size
+        removed += size
         path.unlink(missing_ok=True)
     return removed
+
+
+def used(path: str | Path) -> None:
+    """Tell `prune` that a file is in use; one that may not be touched is simply older."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def num_channels_of(shape: Shape) -> int:

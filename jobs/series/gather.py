@@ -19,6 +19,7 @@ from cluster.storage import AsOf, machine_types, read_machines, visible_table
 from jobs.series.cache import Chunk, StoredUnit, num_channels_of, prune, series_at, store, stored, unit_digests
 from jobs.series.stream import Shape, joined, open_file, stream
 from models.config import Clock
+from models.errors import MillwrightError
 from models.windows import Float, MachineEvents, Series
 
 GIB = 1 << 30
@@ -26,9 +27,12 @@ GIB = 1 << 30
 
 def plan_units(
     home: Home, plant: str, shape: Shape, *, parallel: int, since: int | None = None, until: int | None = None,
-    as_of: AsOf = None,
+    as_of: AsOf = None, whole: bool = False,
 ) -> list[Unit]:  # fmt: skip
-    """The plant's manifest over the readings of ticks in ``(since, until]``, one machine type after the other."""
+    """The plant's manifest over the readings of ticks in ``(since, until]``, one machine type after the other.
+
+    ``whole``: each machine in one unit, however long it is.
+    """
     machines = read_machines(home, plant, as_of=as_of)
     kinds, names = machines["machine_type"].to_pylist(), machines["machine"].to_pylist()
     found: list[Unit] = []
@@ -41,7 +45,7 @@ def plan_units(
         found += units(
             placed(statistics_of(table), folder), own, machine_type=kind, num_sensors=len(shape.sensors),
             step_us=shape.clock.step_us, overlap=shape.overlap, parallel=parallel, since=since, until=until,
-            footer=lambda path: open_file(path).metadata,
+            whole=whole, footer=lambda path: open_file(path).metadata,
         )  # fmt: skip
     return found
 
@@ -66,11 +70,16 @@ def unit_of(row: Mapping[str, Any]) -> Unit:
     return Unit(**(kept | {"files": tuple(str(path) for path in kept["files"])}))
 
 
-def gather(home: Home, plant: str, shape: Shape, known: Mapping[str, MachineEvents]) -> list[StoredUnit]:
-    """Every unit of the plant's history as a file of the cache; what is missing is read by Ray's workers."""
+def gather(
+    home: Home, plant: str, shape: Shape, known: Mapping[str, MachineEvents], *, as_of: AsOf = None
+) -> list[StoredUnit]:
+    """Every unit of the plant's history as a file of the cache; what is missing is read by Ray's workers.
+
+    Raises MillwrightError where this process does not see what they have written.
+    """
     import ray
 
-    planned = plan_units(home, plant, shape, parallel=parallelism())
+    planned = plan_units(home, plant, shape, parallel=parallelism(), as_of=as_of)
     folder = home.of(plant).cache
     digests = unit_digests(planned, shape, known)
     missing = [n for n, digest in enumerate(digests) if stored(folder, digest) is None]
@@ -84,9 +93,14 @@ def gather(home: Home, plant: str, shape: Shape, known: Mapping[str, MachineEven
 
         rows = dataset_of([planned[n] for n in missing], [{"digest": digests[n]} for n in missing])
         rows.map(write).take_all()
-    found = [stored(folder, digest) for digest in digests]
+    found = [unit for digest in digests if (unit := stored(folder, digest)) is not None]
+    if len(found) < len(digests):
+        raise MillwrightError(
+            "Units of the history are missing from the cache", expected=f"{len(digests)} that workers have written",
+            found=len(found), where=folder, do="Use a home that every node sees, then run it again",
+        )  # fmt: skip
     prune(folder, most_bytes=round(home.settings.history.cache_gb * GIB))
-    return [unit for unit in found if unit is not None]
+    return found
 
 
 def parallelism() -> int:

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from jobs.series.cache import StoredUnit
+from jobs.series.cache import StoredUnit, used
 from models.features import Sequence as History
 
 
@@ -76,6 +76,7 @@ class StoredSequences(Sequence[History]):
     def _mapped(self, path: str, kind: str, offset: int, shape: tuple[int, ...]) -> Any:
         key = (path, offset)
         if key not in self._open:
+            used(path)  # each trial maps it anew: in use, however long a study lasts
             mapped = np.memmap(path, np.dtype(kind), "r", offset=offset, shape=shape)
             self._open[key] = mapped.view(np.ndarray)
         return self._open[key]
@@ -97,7 +98,7 @@ def store_labels(unit: StoredUnit, found: Sequence[tuple[int, History]]) -> list
         partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
         partial.write_bytes(content)
         partial.replace(path)
-    os.utime(path)
+    used(path)
     places, at = [], 0
     for start, history in found:
         length = len(history.time)

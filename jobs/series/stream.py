@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 
 from cluster.manifest import RowGroup, Unit, row_groups
 from cluster.places import opened
+from cluster.storage import TIME
 from models.config import Clock, WindowConfig
-from models.windows import CONTEXT, Float, Int, MachineEvents, Series, context, series_of, silence, tick_of
+from models.errors import InputError
+from models.windows import CONTEXT, MAX_TICKS, Float, Int, MachineEvents, Series, context, series_of, silence, tick_of
 
 MOST_CELLS = 4_000_000  # of rows that wait to be gridded: 16 MB
 LONG_SILENCE = 4096  # ticks without a reading that are worth a new series instead of rows of NaN
@@ -110,7 +112,7 @@ def _read(
     """Add a row group's rows to what waits; returns the cells added."""
     present = [name for name in shape.sensors if name in file.schema_arrow.names]
     table = file.read_row_group(group.number, columns=["machine", "time", *present], use_threads=False)
-    time = table["time"].cast(pa.int64()).to_numpy()
+    time = table["time"].cast(TIME, safe=False).cast(pa.int64()).to_numpy()
     machine = table["machine"].combine_chunks()
     machine = machine if isinstance(machine, pa.DictionaryArray) else machine.dictionary_encode()
     names, codes = machine.dictionary.to_pylist(), np.asarray(machine.indices)
@@ -175,6 +177,12 @@ def joined(parts: Sequence[Series], events: MachineEvents, clock: Clock) -> Seri
     if len(parts) == 1:
         return parts[0]
     first, last = parts[0], parts[-1]
+    if last.last_tick - first.first_tick >= MAX_TICKS:
+        raise InputError(
+            "Readings span too much time", expected=f"at most {MAX_TICKS} ticks of {clock.step_s:g} s",
+            found=last.last_tick - first.first_tick + 1, where=f"machine {first.machine}",
+            do="Correct the times, or the clock's step in the source description",
+        )  # fmt: skip
     values = np.full((last.last_tick - first.first_tick + 1, first.values.shape[1]), np.nan, np.float32)
     for number, part in enumerate(parts):
         own = 0 if number == 0 else part.lead

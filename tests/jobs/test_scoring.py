@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from deltalake import DeltaTable
 from cluster.commit import WrittenFile, commit_once, open_or_create, open_table, write_part
 from cluster.home import Home
 from cluster.manifest import Unit
-from cluster.predictions import SCHEMA, JournalFiles, as_table, known_ids
+from cluster.predictions import SCHEMA, JournalFiles, as_table, ids_among, known_ids
 from cluster.registry import standing_champion
 from cluster.report import Silent
 from jobs import score
@@ -25,7 +26,7 @@ from jobs.scoring.devices import by_series, hazards_of
 from jobs.scoring.rows import journal_rows, seen_rows, window_digests
 from models.bundle import Bundle, load_bundle
 from models.predict import Predictor, answer, degradation_codes, degradations, window_digest
-from models.windows import windows_ending
+from models.windows import MachineEvents, windows_ending
 
 pytestmark = pytest.mark.ray
 PLANT = "harbor"
@@ -237,3 +238,39 @@ def test_a_machine_that_fell_silent_long_ago_has_its_newest_window_too(
     last = {m: s.last_tick * 3_600_000_000 for m, s in data.series.items()}
     for machine, at in zip(rows["machine"].to_pylist(), rows["as_of"].cast(pa.int64()).to_pylist(), strict=True):
         assert at <= last[machine] and at > last[machine] - 72 * 3_600_000_000
+
+
+def test_a_log_that_came_later_asks_the_question_anew(fresh: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = "2025-04-05T00:00Z"
+    first = score.run(fresh, progress=Silent(), plant=PLANT, since=since)
+    known = score.machine_events
+
+    def later(*tables: Any) -> dict[str, MachineEvents]:
+        found = known(*tables)
+        at = np.array([1_743_900_000_000_000])  # 2025-04-06: an error that was booked after the first run
+        return found | {
+            "P-03": replace(found["P-03"], errors_known_us=np.sort(np.r_[found["P-03"].errors_known_us, at]))
+        }
+
+    monkeypatch.setattr(score, "machine_events", later)
+    second = score.run(fresh, progress=Silent(), plant=PLANT, since=since)
+    assert second.predictions_total == first.predictions_total and 0 < second.predictions_written < 200
+
+
+def test_one_newest_answer_a_machine_however_its_history_is_cut(fresh: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 2_000)
+    report = score.run(fresh, progress=Silent(), plant=PLANT)
+    assert report.predictions_total == journal(fresh).num_rows == 12
+    assert len(set(journal(fresh)["machine"].to_pylist())) == 12
+
+
+def test_what_a_batch_has_answered_the_service_does_not_write_again(fresh: Home) -> None:
+    score.run(fresh, progress=Silent(), plant=PLANT)
+    row = journal(fresh).to_pylist()[0]
+    about = {
+        "prediction_id": row["prediction_id"],
+        "as_of": row["as_of"].isoformat(),
+        "data_until": row["as_of"].isoformat(),
+    }
+    assert ids_among(fresh, PLANT, [about, about | {"prediction_id": "new"}]) == {row["prediction_id"]}
+    assert ids_among(fresh, PLANT, []) == set()

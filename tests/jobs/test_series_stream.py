@@ -19,6 +19,7 @@ from cluster.manifest import FileStatistics, Unit, statistics_of, units
 from cluster.storage import TIME, readings_schema
 from jobs.series.stream import Shape, joined, open_file, stream
 from models.config import Clock, WindowConfig
+from models.errors import InputError
 from models.windows import MachineEvents, Series, series_of, silence, window_ending
 
 HOUR = 3_600_000_000
@@ -320,3 +321,30 @@ def test_a_range_that_begins_with_a_file_reads_the_one_before_for_its_first_wind
     spread = statistics([("a", "b")] * 2, [(1, 100 * HOUR), (100 * HOUR + 1, 200 * HOUR)], [1000] * 2)
     (unit,) = plan(spread, ["a", "b"], since=100)
     assert unit.files == ("0.parquet", "1.parquet") and unit.num_rows == pytest.approx(1000, rel=0.01)
+
+
+def test_a_reading_at_the_very_end_of_a_range_has_a_unit() -> None:
+    (unit,) = plan(statistics([("a", "b")], [(100 * HOUR, 200 * HOUR)], [1000]), ["a", "b"], since=0, until=100)
+    assert unit.files == ("0.parquet",) and unit.until == 100
+
+
+def test_whole_machines_are_never_cut_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.manifest.LEAST_BYTES", 1)
+    spread = statistics([("m", "m")] * 4, [(k * 100 * HOUR + 1, (k + 1) * 100 * HOUR) for k in range(4)], [1000] * 4)
+    (unit,) = plan(spread, ["m"], whole=True)
+    assert (unit.since, unit.until, len(unit.files)) == (None, None, 4)
+
+
+@pytest.mark.parametrize("kind", ["us", "ns", "ms"])
+def test_times_of_another_resolution_are_the_same_times(tmp_path: Path, kind: str) -> None:
+    table = table_of([("m", np.array([1, 2, 3]) * HOUR, np.ones((3, 2), np.float32))])
+    column = table["time"].cast(pa.timestamp(kind, "UTC"))
+    pq.write_table(table.set_column(1, "time", column), tmp_path / "x.parquet")
+    (found,) = stream(Unit("t", None, None, None, None, (str(tmp_path / "x.parquet"),), 3), shape_of(), {})
+    assert seen(found) == [1, 2, 3]
+
+
+def test_series_that_are_centuries_apart_are_refused_where_they_would_be_joined() -> None:
+    far = [Series("m", at, 7, np.zeros((9, 4), np.float32)) for at in (0, 60_000_000)]
+    with pytest.raises(InputError, match=r"Readings span too much time.*machine m"):
+        joined(far, MachineEvents(), Clock())

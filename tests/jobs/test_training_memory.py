@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from jobs.series.cache import IN_USE_S, StoredUnit, prune, store, stored
-from jobs.series.sequences import store_labels
+from jobs.series.sequences import StoredSequence, StoredSequences, store_labels
 from models.features import Sequence
 from models.windows import Series
 
@@ -103,3 +104,29 @@ def test_the_cache_drops_what_was_used_least_and_never_what_is_in_use(tmp_path: 
     assert prune(tmp_path, most_bytes=size // 2, now_s=1_000_000 + IN_USE_S - 1) == 0  # used within a day
     assert prune(tmp_path, most_bytes=size // 2, now_s=2_000_000) >= size // 2 - 1000
     assert stored(tmp_path, "unit-3") is not None and stored(tmp_path, "unit-0") is None
+
+
+def test_pruning_beside_a_writer_harms_neither(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            store(tmp_path, "unit", [Series("m", 0, LEAD, np.zeros((20, WIDTH), np.float32))], num_channels=WIDTH)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert [prune(tmp_path, most_bytes=1 << 30) for _ in range(300)] == [0] * 300
+    finally:
+        done.set()
+        writer.join()
+    assert stored(tmp_path, "unit") is not None
+
+
+def test_what_a_trial_maps_counts_as_in_use(tmp_path: Path) -> None:
+    places = places_of(tmp_path, units=1, machines=1, ticks=100)
+    for path in tmp_path.iterdir():
+        os.utime(path, (1_000_000, 1_000_000))
+    StoredSequences(tuple(StoredSequence(**place) for place in places))[0]
+    prune(tmp_path, most_bytes=1)
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".f32", ".labels"}
