@@ -141,14 +141,3 @@ def ids_among(home: Home, plant: str, predictions: Sequence[Mapping[str, Any]]) 
     among = ds.field("prediction_id").isin([p["prediction_id"] for p in predictions])
     found = read_parquet(files, SCHEMA, columns=["prediction_id"], filter=among, use_threads=False)
     return set(found["prediction_id"].to_pylist())
-
-
-def known_ids(home: Home, plant: str) -> set[str]:
-    """Ids of the predictions that the journal holds."""
-    from cluster.commit import open_table
-
-    table = open_table(home.table(plant, TABLE))
-    if table is None:
-        return set()
-    ids = table.to_pyarrow_dataset().to_table(columns=["prediction_id"])["prediction_id"]
-    return set(ids.to_pylist())

@@ -128,14 +128,8 @@ def _grid_into(out: Float, ticks: Int, values: Float) -> Int:
     return found
 
 
-def carry_forward(values: Float, limit: int) -> Float:
-    """Fill a gap with the last value, for at most ``limit`` ticks. [T, C] -> [T, C], a copy."""
-    filled = np.array(values, np.float32)
-    _carry(filled, limit)
-    return filled
-
-
-def _carry(values: Float, limit: int) -> None:
+def carry_forward(values: Float, limit: int) -> None:
+    """Fill gaps of [T, C] in place with the last value, for at most ``limit`` ticks."""
     missing = np.isnan(values)
     if limit == 0 or not missing.any():
         return
@@ -190,7 +184,7 @@ def series_of(
     if length:
         sensors = out[lead:, :num_sensors]
         seen = _grid_into(sensors, ticks, np.asarray(values, np.float32))
-        _carry(sensors, window.carry)
+        carry_forward(sensors, window.carry)
         for row in seen[np.flatnonzero(np.diff(seen) > silence(window))].tolist():
             sensors[row + 1 : row + 1 + window.carry] = np.nan
     all_ticks = np.arange(first - lead, first + length, dtype=np.int64)

@@ -10,20 +10,17 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from cluster.home import open_home
 from cluster.report import Silent
 from jobs import connect, simulate
 from models.quality import scale_of
+from tests.benchmarks.children import child
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -31,7 +28,6 @@ PLANTS = ("harbor", "ridge", "summit")  # CSV, JSON lines (gzip), Parquet
 PEERS = ("duckdb", "polars")
 ROUNDS = int(os.environ.get("MILLWRIGHT_BENCH_ROUNDS", "3"))
 LARGE, SMALL = 640, 64  # machines a plant
-MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -41,42 +37,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     for machines in (SMALL, LARGE):
         simulate.run(home, out=folder / str(machines), progress=Silent(), machines=machines, days=365)
     return {machines: folder / str(machines) for machines in (SMALL, LARGE)}
-
-
-def child(script: str, *arguments: object) -> tuple[Any, float]:
-    """What a script prints, and the most memory (MiB, resident) that it and its children held."""
-    peak = 0.0
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / script), *map(str, arguments)], stdout=subprocess.PIPE, text=True,
-        cwd=HERE.parents[1], env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
-    )  # fmt: skip
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(1.0):
-            peak = max(peak, _resident(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    out, _ = process.communicate()
-    done.set()
-    watcher.join()
-    assert process.returncode == 0
-    return json.loads(out.strip().splitlines()[-1]), peak / MIB
-
-
-def _resident(pid: int) -> float:
-    total = 0
-    try:
-        for process in (root := psutil.Process(pid), *root.children(recursive=True)):
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        return 0.0
-    return float(total)
 
 
 def ours(raw: Path, folder: Path, *, cpus: int = 2) -> tuple[dict[str, Any], float]:

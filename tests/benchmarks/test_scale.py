@@ -11,14 +11,12 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pytest
 
@@ -34,11 +32,12 @@ from jobs.series.stream import Shape, stream
 from models.bundle import load_bundle
 from models.config import Clock, WindowConfig
 from models.windows import windows_ending
+from tests.benchmarks.children import child
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ROUNDS = int(os.environ.get("MILLWRIGHT_BENCH_ROUNDS", "3"))
-PLANT, CORES, MIB = "harbor", 2, 1 << 20
+PLANT, CORES = "harbor", 2
 HOUR, SENSORS, MACHINES, MONTHS = 3_600_000_000, 24, 100, 6
 SMALL, LARGE = 40, 400  # machines: a tenth of the history, and all of it
 SINCE = "2025-01-01T00:00Z"  # all of it: a tenth of less would keep one worker busy, and each holds torch
@@ -116,42 +115,6 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Home]:
     return found
 
 
-def child(script: str, *arguments: object) -> tuple[dict[str, Any], float]:
-    """What a script prints, and the most memory (MiB) that it and its children had of their own."""
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / script), *map(str, arguments)], stdout=subprocess.PIPE, text=True,
-        cwd=HERE.parents[1], env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
-    )  # fmt: skip
-    done, peak = threading.Event(), [0.0]
-
-    def watch() -> None:
-        while not done.wait(0.5):
-            peak[0] = max(peak[0], _own(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    out, _ = process.communicate()
-    done.set()
-    watcher.join()
-    assert process.returncode == 0
-    return json.loads(out.strip().splitlines()[-1]), peak[0] / MIB
-
-
-def _own(pid: int) -> float:
-    """Resident memory less what is mapped from files: the page cache's, whoever looks at it."""
-    total = 0
-    try:
-        for process in (root := psutil.Process(pid), *root.children(recursive=True)):
-            try:
-                found = process.memory_info()
-                total += found.rss - found.shared
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        return 0.0
-    return float(total)
-
-
 def test_batch_scoring_keeps_up_with_onnx_runtime_alone(homes: dict[int, Home], tmp_path: Path) -> None:
     """The verb on two cores (Ray's start not counted) against two processes of ONNX Runtime, one thread each."""
     home = homes[LARGE]
@@ -160,7 +123,7 @@ def test_batch_scoring_keeps_up_with_onnx_runtime_alone(homes: dict[int, Home], 
     np.save(tmp_path / "windows.npy", np.random.default_rng(0).normal(50, 5, shape).astype(np.float32))
     ours, peers = [], []
     for _ in range(ROUNDS):
-        found, _ = child("scale_ours.py", home.path, "score", SINCE)
+        found, _ = child("scale_ours.py", home.path, "score", SINCE, mapped=False)
         ours.append(found["done"] / found["seconds"])
         started = [
             subprocess.Popen(
@@ -182,7 +145,7 @@ def test_ten_times_the_history_takes_ten_times_as_long(homes: dict[int, Home], w
     memory: dict[int, list[float]] = {machines: [] for machines in homes}
     for _ in range(ROUNDS):
         for machines, home in homes.items():
-            found, most = child("scale_ours.py", home.path, what, SINCE)
+            found, most = child("scale_ours.py", home.path, what, SINCE, mapped=False)
             seconds[machines].append(found["seconds"])
             memory[machines].append(most)
     time_ratio = statistics.median(seconds[LARGE]) / statistics.median(seconds[SMALL])

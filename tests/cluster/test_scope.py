@@ -53,7 +53,7 @@ WAYS: dict[str, Callable[[Home, str], Any]] = {
         home, plant, version="v", kind="trees", folder=home.path, run_id=None, reason="r"
     ),
     "registry.studies": registry.studies,
-    "predictions.known_ids": predictions.known_ids,
+    "predictions.JournalFiles": predictions.JournalFiles,
     "predictions.append_predictions": lambda home, plant: predictions.append_predictions(
         home, plant, pa.table({}), app_id="a", version=1
     ),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cluster.predictions import known_ids
 from cluster.registry import champion
 from cluster.report import Silent
 from cluster.storage import read_readings
@@ -18,6 +17,7 @@ from jobs.evaluation.truth import read_truth
 from jobs.questions import questions_for
 from models.bundle import load_bundle
 from models.errors import InputError, NotFoundError
+from tests.journal import journal_ids
 
 pytestmark = pytest.mark.ray
 PLANT = "harbor"
@@ -81,7 +81,7 @@ def test_scoring_writes_each_prediction_once(tuned) -> None:
     assert again.predictions_written == 0 and again.predictions_total == 12
     more = score.run(tuned.home, progress=Silent(), plant=PLANT, since="2025-04-08T00:00Z")
     assert more.predictions_total > 12 and more.predictions_written == more.predictions_total - 12
-    assert len(known_ids(tuned.home, PLANT)) == more.predictions_total
+    assert len(journal_ids(tuned.home, PLANT)) == more.predictions_total
     with pytest.raises(InputError, match=r"Not a time.*ISO 8601.*'yesterday'"):
         score.run(tuned.home, progress=Silent(), since="yesterday")
 
@@ -89,7 +89,7 @@ def test_scoring_writes_each_prediction_once(tuned) -> None:
 def test_a_notebook_scores_a_frame_as_the_batch_does(tuned) -> None:
     frame = read_readings(tuned.home, PLANT, machines=["P-02"]).to_pandas()
     (row,) = tuned.home.score(PLANT, frame).to_dict("records")
-    assert row["machine"] == "P-02" and row["prediction_id"] in known_ids(tuned.home, PLANT)
+    assert row["machine"] == "P-02" and row["prediction_id"] in journal_ids(tuned.home, PLANT)
     with pytest.raises(InputError, match="A column is missing"):
         tuned.home.score(PLANT, pd.DataFrame({"machine": ["P-02"]}))
 

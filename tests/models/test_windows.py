@@ -55,7 +55,8 @@ def test_a_clock_gone_wild_is_refused_with_what_to_do():
 
 
 def test_a_value_is_carried_over_at_most_the_limit_and_never_backwards():
-    found = carry_forward(column(NAN, 1, NAN, NAN, NAN, 2), 2)
+    found = column(NAN, 1, NAN, NAN, NAN, 2)
+    carry_forward(found, 2)
     np.testing.assert_array_equal(found, column(NAN, 1, 1, 1, NAN, 2))
 
 

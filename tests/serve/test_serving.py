@@ -111,9 +111,9 @@ def test_it_serves_behind_haproxy_and_nothing_outlives_it(plant_home: Home, new_
 
 
 def journal(home: Home) -> list[str]:
-    from cluster.predictions import known_ids
+    from tests.journal import journal_ids
 
-    return sorted(known_ids(home, "mill"))
+    return journal_ids(home, "mill")
 
 
 @pytest.mark.ray
