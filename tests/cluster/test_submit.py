@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -137,8 +138,10 @@ def jobs_of(head: Cluster) -> list[dict[str, str]]:
 
 
 def test_nothing_listening_is_one_clear_sentence(home: Home) -> None:
-    nobody = Cluster(f"http://127.0.0.1:{free_port()}", Path("none"))
-    found = done(submit(nobody, home, "config", token=False))
+    with socket.socket() as held:  # bound, never listening: nobody else can take the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        nobody = Cluster(f"http://127.0.0.1:{held.getsockname()[1]}", Path("none"))
+        found = done(submit(nobody, home, "config", token=False))
     assert found.returncode == 1
     assert "millwright: No Ray cluster answers: expected Ray's Jobs API" in found.stderr
     assert nobody.address in found.stderr
