@@ -6,17 +6,27 @@ that training, batch scoring and the service see the same past.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.labels import MachineLog
+from models.labels import CONDITION, FINDING, SERVICE, UNNAMED, MachineLog
 from models.windows import Int, MachineEvents
 
 RENEWING = ("replaced", "repaired")  # an inspection leaves the machine as it was
+ON_CONDITION = ("condition", "millwright")  # triggers by which a machine's state chose the moment
+MOST_MODES = 127
 FAR = np.iinfo(np.int64).max
+_NOTHING = re.compile(
+    r"(none|nothing|nil|no|na|nff|ntf|ok|false|0|unconfirmed|not confirmed|nicht bestätigt|ohne|ohne befund|keine?r?|ob"
+    r"|io|in ordnung|unauff(ä|ae)llig|(no|keine?|without) (fault|finding|defect|damage|issue|problem|abnormalit|befund"
+    r"|mangel|mängel|schaden|auff(ä|ae)lligkeit)\w*( found| gefunden| festgestellt)?)"
+)
 
 
 def machine_events(events: pa.Table, machines: pa.Table) -> dict[str, MachineEvents]:
@@ -34,9 +44,48 @@ def machine_events(events: pa.Table, machines: pa.Table) -> dict[str, MachineEve
     return found
 
 
+def mode_names(events: pa.Table) -> tuple[str, ...]:
+    """The plant's failure modes, sorted: a label's number of a mode is its place here; at most the 127 most frequent.
+
+    ``failure_mode`` names them where the log has any, else ``component``: one vocabulary, never both mixed.
+    """
+    failures = events.filter(pc.equal(events["kind"], "failure"))
+    counts = Counter(name for name in _named(failures, _mode_column(failures)).to_pylist() if name)
+    return tuple(sorted(name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_MODES]))
+
+
+def _mode_column(failures: pa.Table) -> str:
+    return "failure_mode" if any(_named(failures, "failure_mode").to_pylist()) else "component"
+
+
+def _named(events: pa.Table, column: str) -> pa.ChunkedArray:
+    """A column's names, trimmed; null where nobody wrote one."""
+    found = pc.utf8_trim_whitespace(events[column])
+    return pc.if_else(pc.equal(found, ""), pa.scalar(None, pa.string()), found)
+
+
+def confirmed(finding: str | None) -> bool:
+    """Whether a finding says that something was found: any text that does not say the opposite."""
+    text = re.sub(r"[^\w ]+", "", (finding or "").lower()).strip()
+    return bool(text) and not _NOTHING.fullmatch(text)
+
+
+def maintained_as(services: pa.Table) -> npt.NDArray[np.int8]:
+    """What each renewing maintenance means to labels: SERVICE, CONDITION, or FINDING where it was confirmed."""
+    rows = zip(services["trigger"].to_pylist(), services["finding"].to_pylist(), strict=True)
+    return np.array(
+        [SERVICE if trigger not in ON_CONDITION else FINDING if confirmed(finding) else CONDITION
+         for trigger, finding in rows], np.int8,
+    )  # fmt: skip
+
+
 def machine_logs(events: pa.Table) -> dict[str, MachineLog]:
     """Failures and renewing maintenance of each machine, each with its booking time."""
     logs: dict[str, MachineLog] = {}
+    names = mode_names(events)
+    column = _mode_column(events.filter(pc.equal(events["kind"], "failure")))
+    numbers = pc.index_in(_named(events, column), pa.array(names, pa.string()))
+    events = events.append_column("mode", pc.fill_null(numbers, UNNAMED))
     for machine, own in by_machine(events):
         failures, services = own.filter(pc.equal(own["kind"], "failure")), renewing(own)
         order = np.argsort(time_us(failures["started_at"]), kind="stable")
@@ -44,6 +93,7 @@ def machine_logs(events: pa.Table) -> dict[str, MachineLog]:
         logs[machine] = MachineLog(
             time_us(failures["started_at"])[order], time_us(ended(failures))[order], known[order],
             time_us(services["started_at"]), time_us(pc.coalesce(services["recorded_at"], services["started_at"])),
+            failures["mode"].to_numpy().astype(np.int8)[order], maintained_as(services),
         )  # fmt: skip
     return logs
 

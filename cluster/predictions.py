@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         ("data_until", _TIME), ("model_name", pa.string()), ("model_version", pa.string()),
         ("failure_probability", pa.string()), ("remaining_useful_life", pa.string()), ("degraded", pa.string()),
         ("predicted_at", _TIME), ("source", pa.string()),
+        ("failure_modes", pa.string()),
     ]
 )  # fmt: skip
 
@@ -44,7 +45,7 @@ def as_table(items: Iterable[tuple[str, Mapping[str, Any], int]], *, source: str
             "failure_probability": orjson.dumps(p["failure_probability"]).decode(),
             "remaining_useful_life": orjson.dumps(p["remaining_useful_life"]).decode(),
             "degraded": orjson.dumps([cause["code"] for cause in p["degraded"]]).decode(),
-            "predicted_at": predicted_us, "source": source,
+            "predicted_at": predicted_us, "source": source, "failure_modes": orjson.dumps(p["failure_modes"]).decode(),
         }
         for plant, p, predicted_us in items
     ]  # fmt: skip

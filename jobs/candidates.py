@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from cluster.report import Progress, code_version
 from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.ingest import over_ray
 from jobs.series.later import count_failures, judging, later_ticks
+from jobs.series.modes import known_modes, mode_trust
 from jobs.trial import begin, configured
 from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
@@ -33,6 +34,8 @@ from models.episodes import AlarmRule, alarm_threshold
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard_over
+from models.labels import doubtful_ticks
+from models.modes import NO_MODES, Modes
 from models.scaling import MAX_ROWS
 from models.split import Split
 from models.windows import Channel, Float, windows_ending
@@ -53,6 +56,7 @@ class Study:
     train: Ordered[Sequence]
     validate: Ordered[Sequence]
     num_failures: int  # distinct failures in the training part
+    modes: Modes = NO_MODES
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class _Judged:
     calibration: Calibration
     log_likelihood: float
     threshold: float
+    mode_trust: float = 1.0
 
 
 def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
@@ -79,7 +84,7 @@ def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
     train, validate = (data.sequences(part, split, spread=over_ray) for part in ("train", "validate"))
     return Study(
         data.plant, data.channels, config, tuple(sorted(set(data.machine_types.values()))), data.version, data.doubts,
-        train, validate, count_failures(train, config.clock),
+        train, validate, count_failures(train, config.clock), known_modes(train, data.failure_modes, config.clock),
     )  # fmt: skip
 
 
@@ -132,11 +137,19 @@ def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], sta
     fit = begin(study, choices)
     fit.restore(state)
     network = fit.best()
-    judged = _judge(study, NetworkModel(network))
+    judged, trust = _judge(study, NetworkModel(network)), 1.0
+    if study.modes.names:
+        trust = mode_trust(study.validate, NetworkModel(network), study.modes, study.config)
     scaling = ScalingNumbers(center=fit.scaling.center, scale=fit.scaling.scale)
     weights, config = weights_of(network), configured(study.config, choices)
-    onnx = export_onnx(network, judged.calibration, config.window.length, len(study.channels))
-    return _bundle(study, bundles, "network", config, judged, began=began, weights=weights, onnx=onnx, scaling=scaling)
+    onnx = export_onnx(
+        network, judged.calibration, config.window.length, len(study.channels), mode_shares=study.modes.shares,
+        trust=trust,
+    )  # fmt: skip
+    return _bundle(
+        study, bundles, "network", config, replace(judged, mode_trust=trust), began=began, weights=weights, onnx=onnx,
+        scaling=scaling,
+    )  # fmt: skip
 
 
 def baseline(study: Study, bundles: Place, *, sensors: bool) -> Candidate:
@@ -170,11 +183,14 @@ def _judge(study: Study, model: WindowModel) -> _Judged:
     hazards = study.config.hazard
     judged = judging(study.validate, study.config.clock)
     logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judged])
-    calibration = fit_calibration(logits, hazards.edges, ticks.time, ticks.event, num_failures=failures)
+    # Whoever was replaced on a confirmed finding survived nothing: its last ticks count neither way.
+    doubtful = [doubtful_ticks(s.time, s.ended_by, within=hazards.alarm_within)[s.usable] for s in judged]
+    seen = np.where(np.concatenate(doubtful), 0.0, ticks.time)
+    calibration = fit_calibration(logits, hazards.edges, seen, ticks.event, num_failures=failures)
     hazard = calibration.hazard(logits)
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
     return _Judged(
-        calibration, float(log_likelihood(hazard, hazards.edges, ticks.time, ticks.event).mean()),
+        calibration, float(log_likelihood(hazard, hazards.edges, seen, ticks.event).mean()),
         alarm_threshold(ticks, risk, AlarmRule.of(hazards)),
     )  # fmt: skip
 
@@ -190,8 +206,7 @@ def _logits(model: WindowModel, sequence: Sequence, length: int) -> Float:
 
 def alarm_horizon(config: ModelConfig) -> str:
     """48 h where it is served, else the middle one of the horizons."""
-    names = sorted(config.hazard.horizons, key=lambda name: config.hazard.horizons[name])
-    return "48h" if "48h" in names else names[len(names) // 2]
+    return config.hazard.alarm_horizon
 
 
 def _bundle(
@@ -201,6 +216,8 @@ def _bundle(
     raw = weights if isinstance(weights, bytes) else weights.encode()
     # What follows from equal data, configuration and weights is the same version, whenever it was made.
     identity = f"{study.data_version}/{config.digest()}/{judged.calibration}/{hashlib.sha256(raw).hexdigest()}"
+    if study.modes.names:
+        identity += f"/{study.modes}/{judged.mode_trust}"
     version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
     folder = bundles / version
     candidate = Candidate(kind, version, reference(folder), judged.log_likelihood, time.monotonic() - began)
@@ -211,7 +228,8 @@ def _bundle(
     spec = BundleSpec(
         plant=study.plant, kind=kind, name=study.plant, version=version, config=config, channels=study.channels,
         machine_types=study.machine_types, scaling=scaling or ScalingNumbers(), calibration=judged.calibration,
-        usual=Usual(window=window, hazard=tuple(hazard.tolist())), ranges=ranges,
+        usual=Usual(window=window, hazard=tuple(hazard.tolist()), modes=study.modes.shares), ranges=ranges,
+        failure_modes=study.modes.names, mode_trust=judged.mode_trust,
         alarm_horizon=alarm_horizon(config), threshold=judged.threshold, num_failures_trained_on=study.num_failures,
         metrics={"validation_log_likelihood": judged.log_likelihood},
         lineage=Lineage(
@@ -255,5 +273,6 @@ Answers how likely a machine of plant {spec.plant} ({", ".join(spec.machine_type
   {spec.metrics["validation_log_likelihood"]:.4f} a step; calibrated and given its alarm threshold
   ({spec.threshold:.3f} on {spec.alarm_horizon}) on the same slice. Test figures: `millwright evaluate`.
 - Limits: failures without a precursor cannot be foreseen; maintenance is taken to censor independently;
+  maintenance on condition too, but for confirmed findings, each of which counts as half a failure;
   a sensor outside the range seen in training makes an answer `degraded`, not impossible.
 """

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster.added import full_source
 from cluster.config import SplitSettings
 from cluster.home import Home
-from cluster.logs import FAR, machine_events, machine_logs
+from cluster.logs import FAR, machine_events, machine_logs, mode_names
 from cluster.places import opened
 from cluster.storage import AsOf, data_version, read_events, read_machines, reading_files, sensors
 from jobs.series.cache import StoredUnit, series_at
@@ -28,7 +28,7 @@ from jobs.series.stream import Shape, stream
 from models.config import Clock, ModelConfig
 from models.errors import InputError
 from models.features import Sequence
-from models.labels import Labels, MachineLog, booking_delay_us, label_ticks
+from models.labels import UNNAMED, Labels, MachineLog, booking_delay_us, label_ticks
 from models.source import SourceDescription
 from models.split import Part, Split, split_by_machine, split_by_time
 from models.units import CANONICAL_UNIT
@@ -50,6 +50,7 @@ class PlantData:
     machine_types: dict[str, str]
     version: str
     doubts: dict[str, str]
+    failure_modes: tuple[str, ...] = ()  # as the log names them; labels hold their numbers
 
     @cached_property
     def spans(self) -> dict[str, tuple[int, int]]:
@@ -161,7 +162,7 @@ class PartOfMachine:
         usable[self.rows - start] = self.labels.usable[self.rows]
         return start, Sequence(
             self.machine, self.series.values[start:stop], self.labels.time[start:stop], self.labels.event[start:stop],
-            usable, self.series.first_tick + start,
+            usable, self.series.first_tick + start, self.labels.mode[start:stop], self.labels.ended_by[start:stop],
         )  # fmt: skip
 
     def windows(self, length: int, rows: Int | None = None) -> Float:
@@ -198,17 +199,23 @@ def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> 
     return PlantData(
         plant, source.clock, plant_channels(source, present), series, known, logs,
         dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
-        version, dict(source.doubts),
+        version, dict(source.doubts), mode_names(events),
     )  # fmt: skip
 
 
 def _at_once(log: MachineLog) -> MachineLog:
-    """Components that fail at one moment are one failure of their machine, repaired when the last of them is."""
+    """Components that fail at one moment are one failure of their machine, repaired when the last of them is.
+
+    Its mode is the one that all of them name; where they name several, none.
+    """
     failed, first = np.unique(log.failed_us, return_index=True)
     if len(failed) == len(log.failed_us):
         return log
     repaired, known = np.maximum.reduceat(log.repaired_us, first), np.minimum.reduceat(log.failed_known_us, first)
-    return replace(log, failed_us=failed, repaired_us=repaired, failed_known_us=known)
+    least = np.minimum.reduceat(np.where(log.failed_mode < 0, np.iinfo(np.int8).max, log.failed_mode), first)
+    most = np.maximum.reduceat(log.failed_mode, first)
+    mode = np.where(least == most, most, UNNAMED).astype(np.int8)
+    return replace(log, failed_us=failed, repaired_us=repaired, failed_known_us=known, failed_mode=mode)
 
 
 def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None) -> Any:

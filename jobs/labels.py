@@ -27,7 +27,7 @@ from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.labelling.counts import Delay, PlantLabels, detail, summary
 from jobs.labelling.counts import Group as Failures
 from jobs.labelling.verdicts import account
-from jobs.labelling.words import ENDED, NOT_USED
+from jobs.labelling.words import COMPETING, ENDED, NOT_USED
 from models.config import Clock
 from models.errors import InputError
 from models.split import Split
@@ -111,6 +111,9 @@ def _lines(plant: PlantLabels) -> list[str]:
         said.append("No life is observed: the plant has no readings, or none on a machine of the logs.")
     if plant.censored_by:
         said.append(f"Maintenance that cut a life short, by trigger: {_listed(plant.censored_by)}.")
+    if any(plant.maintenance.values()):
+        kinds = ", ".join(f"{plant.maintenance[kind]} {words}" for kind, words in COMPETING.items())
+        said.append(f"Of them {kinds}.")
     if plant.parts:
         used = ", ".join(f"{p.name} {p.failures}" + _unseen(p.on_unseen_machines) for p in plant.parts)
         said.append(f"Failures by part: {used}.")

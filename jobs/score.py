@@ -242,12 +242,13 @@ def score_series(
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         windows = arranged(windows_ending(series.values, chunk, spec.config.window.length), channels, spec)
-        for tick, window, hazard in zip(series.ticks[chunk], windows, predictor.hazard(windows), strict=True):
+        scored = predictor.score(windows)
+        for tick, window, hazard, modes in zip(series.ticks[chunk], windows, scored.hazard, scored.modes, strict=True):
             as_of_us = int(tick) * step_us
             found.append(
                 answer(
                     spec, hazard, plant=plant, machine=series.machine, as_of_us=as_of_us, data_until_us=as_of_us,
-                    digest=window_digest(window), degraded=[*degradations(spec, window), *causes],
+                    digest=window_digest(window), modes_M=modes, degraded=[*degradations(spec, window), *causes],
                 )
             )  # fmt: skip
     return found

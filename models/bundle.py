@@ -5,7 +5,7 @@ either whole or absent; what was verified in memory is what runs. No pickle, no 
 This is the only module of ``models`` that opens files.
 
     weights.safetensors  network weights          model.txt   LightGBM's text (trees, no_sensor)
-    model.onnx           network, `values` -> `hazard`, scaling and calibration inside
+    model.onnx           network, `values` -> `hazard` (and `modes`), scaling and calibration inside
     bundle.json          BundleSpec               card.md     the model card
     manifest.json        {"format", "files": {name: {"sha256", "size_bytes"}}}
 """
@@ -61,6 +61,7 @@ class Usual(Finite):
 
     window: tuple[float | None, ...]
     hazard: tuple[float, ...] = ()  # [K+1] of the Kaplan-Meier curve, beside every figure
+    modes: tuple[float, ...] = ()  # share of each failure mode
 
 
 class Lineage(Finite):
@@ -94,6 +95,8 @@ class BundleSpec(Finite):
     alarm_horizon: str = "48h"
     threshold: float = Field(default=0.5, ge=0, le=1)
     num_failures_trained_on: int = Field(default=0, ge=0)
+    failure_modes: tuple[str, ...] = ()
+    mode_trust: float = Field(default=1.0, ge=0, le=1)  # in the network's shares of modes; the rest are usual.modes
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
     lineage: Lineage
     doubts: dict[str, str] = Field(default_factory=dict)
@@ -116,6 +119,8 @@ class BundleSpec(Finite):
             raise ValueError(f"usual.window has {len(self.usual.window)} values for {len(self.channels)} channels")
         if self.usual.hazard and len(self.usual.hazard) != self.num_bins:
             raise ValueError(f"usual.hazard has {len(self.usual.hazard)} bins for {self.num_bins}")
+        if len(self.usual.modes) != len(self.failure_modes):
+            raise ValueError(f"usual.modes has {len(self.usual.modes)} shares for {len(self.failure_modes)} modes")
         return self
 
     @property

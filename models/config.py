@@ -50,6 +50,17 @@ class HazardConfig(Frozen):
     edges: tuple[float, ...] = (6, 12, 24, 36, 48, 72, 96, 120, 144, 168, 216, 264, 336, 432, 576, 720, 960)
     cap: float | None = None  # remaining life is reported as E[min(T, cap)] where a benchmark asks for it
 
+    @property
+    def alarm_horizon(self) -> str:
+        """48 h where it is served, else the middle one of the horizons."""
+        names = sorted(self.horizons, key=lambda name: self.horizons[name])
+        return "48h" if "48h" in names else names[len(names) // 2]
+
+    @property
+    def alarm_within(self) -> float:
+        """The alarm's horizon in life units; 0 where there is none."""
+        return self.horizons[self.alarm_horizon] if self.horizons else 0.0
+
     @model_validator(mode="after")
     def _horizons_are_edges(self) -> HazardConfig:
         if list(self.edges) != sorted(set(self.edges)) or not self.edges or self.edges[0] <= 0:

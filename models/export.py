@@ -3,43 +3,60 @@
 The one idea: the served graph holds all that stands between a window and its answer: choice of channels, scaling,
 masks, the network's last step, calibration and the logistic function. Whoever can run ONNX needs nothing else.
 
-Legend: B batch, W window, C channels, K1 hazard bins.
+Legend: B batch, W window, C channels, K1 hazard bins, M failure modes.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from models.calibration import Calibration
-from models.networks import HazardNetwork
+from models.networks import HazardNetwork, split_modes
 
 OPSET = 17
 
 
 class Served(nn.Module):
-    """Windows [B, W, C] in canonical units, NaN for no value -> calibrated hazards [B, K1]."""
+    """Windows [B, W, C] in canonical units, NaN for no value -> calibrated hazards [B, K1], shares [B, M] of modes."""
 
-    def __init__(self, network: HazardNetwork, calibration: Calibration) -> None:
+    usual: Tensor
+
+    def __init__(
+        self, network: HazardNetwork, calibration: Calibration, mode_shares: Sequence[float] = (), trust: float = 1.0
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.trust = network, trust
         self.slope, self.shift = calibration.slope, calibration.shift
+        self.register_buffer("usual", torch.tensor(mode_shares, dtype=torch.float32))
 
-    def forward(self, values: Tensor) -> Tensor:
-        return torch.sigmoid(self.network.last(values) * self.slope + self.shift)
+    def forward(self, values: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits, of_modes = split_modes(self.network.last(values), self.network.num_bins)
+        hazard = torch.sigmoid(logits * self.slope + self.shift)
+        if not len(self.usual):
+            return hazard
+        return hazard, torch.softmax(of_modes, dim=1) * self.trust + self.usual * (1 - self.trust)
 
 
-def export_onnx(network: HazardNetwork, calibration: Calibration, window: int, num_channels: int) -> bytes:
+def export_onnx(
+    network: HazardNetwork, calibration: Calibration, window: int, num_channels: int, *,
+    mode_shares: Sequence[float] = (), trust: float = 1.0,
+) -> bytes:  # fmt: skip
     """The served graph as ONNX: ``values`` float32 [-1, W, C] -> ``hazard`` float32 [-1, K1]. Prints nothing.
+
+    Where the network has failure modes, ``modes`` float32 [-1, M] beside it: ``models.modes.shares_of`` of the training
+    shares and ``trust``.
 
     By the tracing exporter: 0.2 s, against 4 to 7 s and a page of warnings with ``dynamo=True`` (torch 2.13); both
     err by 6e-8. The traced graph has no branch on values, so nothing of the example remains in it.
     """
-    served = Served(network, calibration).eval()
+    served = Served(network, calibration, mode_shares, trust).eval()
+    outputs = ["hazard", "modes"] if mode_shares else ["hazard"]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # That this exporter is the older one, and that a GRU's batch size is fixed (ours carries its zero state).
@@ -48,7 +65,7 @@ def export_onnx(network: HazardNetwork, calibration: Calibration, window: int, n
         # The older exporter also writes to a buffer, which its annotations leave out.
         torch.onnx.export(
             served, (torch.zeros(2, window, num_channels),), cast(Any, buffer),
-            input_names=["values"], output_names=["hazard"],
-            dynamic_axes={"values": {0: "batch"}, "hazard": {0: "batch"}}, opset_version=OPSET, dynamo=False,
+            input_names=["values"], output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in ("values", *outputs)}, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     return buffer.getvalue()

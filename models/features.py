@@ -9,12 +9,13 @@ Legend: N windows, W steps, C channels, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.hazard import Float32
+from models.labels import END, UNNAMED, Codes
 
 WHOLE = ("last", "mean", "std", "slope", "min", "max", "missing")
 RECENT = ("mean", "slope", "min", "max")
@@ -28,6 +29,8 @@ class Sequence:
 
     ``time`` [T]: life units to failure (``event``) or to censoring; only ``usable`` steps are learned from, the
     others are context. A long history comes as several, each with its own context; ``first_tick`` tells their order.
+    ``mode`` and ``ended_by`` [T] are those of ``models.labels.Labels``; left out, no mode is named and lives end as
+    observation does.
     """
 
     machine: str
@@ -36,6 +39,13 @@ class Sequence:
     event: NDArray[np.bool_]
     usable: NDArray[np.bool_]
     first_tick: int = 0
+    mode: Codes = field(default_factory=lambda: np.empty(0, np.int8))
+    ended_by: Codes = field(default_factory=lambda: np.empty(0, np.int8))
+
+    def __post_init__(self) -> None:
+        for name, left_out in (("mode", UNNAMED), ("ended_by", END)):
+            if len(getattr(self, name)) != len(self.time):
+                object.__setattr__(self, name, np.full(len(self.time), left_out, np.int8))
 
 
 def feature_names(channels: Ordered[str]) -> list[str]:

@@ -21,8 +21,9 @@ from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import usual_hazard_over
-from models.loss import RestrictedMean, negative_log_likelihood
-from models.networks import HazardNetwork, build
+from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
+from models.modes import NO_MODES, Modes
+from models.networks import HazardNetwork, build, split_modes
 from models.pieces import Batch, Piece, cut, shuffled_groups, stack
 from models.scaling import fit_scaling, stride_of
 from models.windows import Channel
@@ -47,10 +48,11 @@ class NetworkFit:
         *,
         device: str = "cpu",
         shuffle_bytes: int = SHUFFLE_BYTES,
+        modes: Modes = NO_MODES,
     ) -> None:
         _require_usable(train, "training")
         _require_usable(validate, "validation")
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device, self.modes = config, torch.device(device), modes
         self._train, self._validate = train, validate
         self._channels = tuple(channel.name for channel in channels)
         self._cap = config.hazard.cap or config.hazard.edges[-1]
@@ -163,14 +165,16 @@ class NetworkFit:
     def _empty_network(self) -> HazardNetwork:
         ignored = self.config.network.ignore
         used = [i for i, name in enumerate(self._channels) if name not in ignored]
-        return build(self.config, self.scaling, len(self._channels), used=used).to(self.device)
+        made = build(self.config, self.scaling, len(self._channels), used=used, num_modes=len(self.modes.names))
+        return made.to(self.device)
 
     def _start_at_usual_hazard(self) -> None:
         """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""
         labels = ((s.time[s.usable], s.event[s.usable]) for s in self._train)
         usual = usual_hazard_over(self.config.hazard.edges, labels)
         with torch.no_grad():
-            self.network.head.bias.copy_(torch.from_numpy(np.log(usual) - np.log1p(-usual)))
+            bias = np.concatenate([np.log(usual) - np.log1p(-usual), np.log(self.modes.shares)])
+            self.network.head.bias.copy_(torch.from_numpy(bias))
 
     def _set_learning_rate(self, progress: float) -> None:
         rise = min(1.0, (progress + 1e-3) / WARM_UP)
@@ -179,14 +183,17 @@ class NetworkFit:
             group["lr"] = self.config.network.learning_rate * rise * max(fall, 0.01)
 
     def _stacked(self, pieces: list[Piece]) -> Batch:
-        context = self.network.body.receptive_field - 1
-        return stack(pieces, context, self.config.hazard.edges, self._cap).to(self.device)
+        context, hazard = self.network.body.receptive_field - 1, self.config.hazard
+        return stack(
+            pieces, context, hazard.edges, self._cap, modes=self.modes,
+            mode_within=max(hazard.horizons.values(), default=0.0), finding_within=hazard.alarm_within,
+        ).to(self.device)  # fmt: skip
 
     def _step(self, batch: Batch) -> tuple[float, float]:
         """One step of the optimizer; the sum of the steps' losses and their number."""
         network, count = self.config.network, int(batch.usable.sum())
-        nll, squared = self._losses(batch)
-        loss = nll / count
+        nll, squared, named = self._losses(batch)
+        loss = (nll if named is None else nll + named) / count
         if network.mean_weight:
             loss = loss + network.mean_weight * squared / max(1, int((~batch.target.isnan() & batch.usable).sum()))
         self._optimizer.zero_grad()
@@ -201,13 +208,17 @@ class NetworkFit:
                 self._averaged[name].lerp_(tensor, 1 - decay)
         return float(nll.detach()), float(count)
 
-    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sums over usable steps: negative log-likelihood, and squared error of E[min(T, cap)] / cap."""
-        logits = self.network.valid(batch.values)
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Sums over usable steps: negative log-likelihood, squared error of E[min(T, cap)] / cap, and modes' loss.
+
+        Epochs are judged by the first two alone: what is said of modes never changes which weights are kept.
+        """
+        logits, of_modes = split_modes(self.network.valid(batch.values), self.network.num_bins)
         nll = (negative_log_likelihood(logits, batch.exposed, batch.failed) * batch.usable).sum()
         known = batch.usable & ~batch.target.isnan()
         error = (self._mean(logits) - batch.target.nan_to_num()) / self._cap
-        return nll, (error * error * known).sum()
+        named = (mode_loss(of_modes, batch.mode) * batch.usable).sum() if self.modes.names else None
+        return nll, (error * error * known).sum(), named
 
     def _validated(self) -> tuple[float, float]:
         """Mean negative log-likelihood, and mean squared error of E[min(T, cap)] / cap, of the averaged weights."""
@@ -218,7 +229,7 @@ class NetworkFit:
         with torch.inference_mode():
             for pieces in _batches(cut(self._validate, 512), self.config.network.batch_size):
                 batch = self._stacked(pieces)
-                nll, squared = self._losses(batch)
+                nll, squared, _ = self._losses(batch)
                 known = (batch.usable & ~batch.target.isnan()).sum()
                 sums += [float(nll), float(batch.usable.sum()), float(squared), float(known)]
         self.network.load_state_dict(own)

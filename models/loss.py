@@ -3,7 +3,7 @@
 The one idea: the censored likelihood of a hazard is a sum of Bernoulli trials, so exposures computed once in
 numpy give the loss of every step by two multiplications. A test holds it equal to ``hazard.log_likelihood``.
 
-Legend: B batch, T steps, K1 hazard bins.
+Legend: B batch, T steps, K1 hazard bins, M failure modes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
 from models.hazard import exposure, widths
+from models.labels import UNNAMED
 
 
 def negative_log_likelihood(logits: Tensor, exposed: Tensor, failed: Tensor) -> Tensor:
     """Censored negative log-likelihood [...] from logits, exposures and failures [..., K1] of ``hazard.exposure``."""
     return (exposed * softplus(logits) - failed * logits).sum(-1)
+
+
+def mode_loss(logits: Tensor, mode: Tensor) -> Tensor:
+    """Minus the log of the named mode's share [...] from mode logits [..., M]; 0 where ``mode`` [...] is -1."""
+    flat = cross_entropy(logits.flatten(0, -2), mode.flatten(), ignore_index=UNNAMED, reduction="none")
+    return flat.reshape(mode.shape)
 
 
 class RestrictedMean(torch.nn.Module):

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from models.features import Sequence
 from models.hazard import exposure
+from models.labels import END, UNNAMED, soft_events
+from models.modes import NO_MODES, Modes
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,19 @@ class Piece:
 @dataclass(frozen=True)
 class Batch:
     """values [B, R - 1 + T, C]; exposed and failed [B, T, K1]; target [B, T] of E[min(T, cap)], NaN where the
-    censoring hides it; usable [B, T]."""
+    censoring hides it; usable [B, T]; mode [B, T] the number of the mode to learn, or -1."""
 
     values: Tensor
     exposed: Tensor
     failed: Tensor
     target: Tensor
     usable: Tensor
+    mode: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
             self.values.to(device), self.exposed.to(device), self.failed.to(device), self.target.to(device),
-            self.usable.to(device),
+            self.usable.to(device), self.mode.to(device),
         )  # fmt: skip
 
 
@@ -92,14 +95,23 @@ def shuffled_groups(
     return groups
 
 
-def stack(pieces: Ordered[Piece], context: int, edges: Ordered[float], cap: float) -> Batch:
-    """Pieces as one batch, padded on the right with NaN; ``context`` steps precede each piece."""
+def stack(
+    pieces: Ordered[Piece], context: int, edges: Ordered[float], cap: float, *, modes: Modes = NO_MODES,
+    mode_within: float = 0.0, finding_within: float = 0.0,
+) -> Batch:  # fmt: skip
+    """Pieces as one batch, padded on the right with NaN; ``context`` steps precede each piece.
+
+    A mode is learned from steps at most ``mode_within`` before its failure; steps at most ``finding_within`` before
+    a confirmed finding are ``models.labels.soft_events``.
+    """
     length = max(piece.stop - piece.start for piece in pieces)
     num_channels = pieces[0].sequence.values.shape[1]
     values = np.full((len(pieces), context + length, num_channels), np.nan, np.float32)
     time = np.zeros((len(pieces), length), np.float32)
     event = np.zeros((len(pieces), length), np.bool_)
     usable = np.zeros((len(pieces), length), np.bool_)
+    mode = np.full((len(pieces), length), UNNAMED, np.int64)
+    ended_by = np.full((len(pieces), length), END, np.int8)
     for row, piece in enumerate(pieces):
         sequence, own = piece.sequence, piece.stop - piece.start
         begin = piece.start if piece.alone else max(0, piece.start - context)
@@ -107,7 +119,10 @@ def stack(pieces: Ordered[Piece], context: int, edges: Ordered[float], cap: floa
         usable[row, :own] = sequence.usable[piece.start : piece.stop]
         time[row, :own] = np.where(usable[row, :own], sequence.time[piece.start : piece.stop], 0)
         event[row, :own] = sequence.event[piece.start : piece.stop] & usable[row, :own]
-    exposed, failed = exposure(edges, time.ravel(), event.ravel())
+        mode[row, :own] = modes.classes(sequence.mode[piece.start : piece.stop])
+        ended_by[row, :own] = sequence.ended_by[piece.start : piece.stop]
+    died, weight = soft_events(time.ravel(), event.ravel(), ended_by.ravel(), within=finding_within)
+    exposed, failed = (x * weight[:, None] for x in exposure(edges, time.ravel(), died))
     target = np.where(event | (time >= cap), np.minimum(time, cap), np.nan)
     shape = (*time.shape, len(edges) + 1)
     return Batch(
@@ -116,4 +131,5 @@ def stack(pieces: Ordered[Piece], context: int, edges: Ordered[float], cap: floa
         torch.from_numpy(failed.reshape(shape).astype(np.float32)),
         torch.from_numpy(target.astype(np.float32)),
         torch.from_numpy(usable),
+        torch.from_numpy(np.where(event & (time <= mode_within), mode, UNNAMED)),
     )

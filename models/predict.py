@@ -3,13 +3,14 @@
 The one idea: a Predictor gives one calibrated hazard curve a window, and ``answer`` only reads
 that curve, so probabilities and remaining life cannot contradict each other. Needs no torch.
 
-B windows, W steps, C channels, K inner edges of the hazard's bins.
+B windows, W steps, C channels, K inner edges of the hazard's bins, M failure modes.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, BundleSpec
 from models.errors import InputError, MillwrightError
 from models.hazard import probability_within, quantiles
+from models.modes import usual_shares
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LIFE_QUANTILES = (0.1, 0.5, 0.9)
@@ -31,6 +33,14 @@ class Cause(TypedDict):
     text: str
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Calibrated ``hazard`` [B, K+1] of windows, and the shares ``modes`` [B, M] of each failure mode in it."""
+
+    hazard: NDArray[np.float32]
+    modes: NDArray[np.float32]
+
+
 class Predictor:
     """A model ready to score windows; one thread by default, since a replica holds many."""
 
@@ -40,6 +50,10 @@ class Predictor:
 
     def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated hazard of each bin, [B, K+1] float32, of windows in canonical units, NaN for no value."""
+        return self.score(values_BWC).hazard
+
+    def score(self, values_BWC: NDArray[np.float32]) -> Scored:
+        """Hazards and shares of failure modes of windows [B, W, C] in canonical units, NaN for no value."""
         length, channels = self.spec.config.window.length, len(self.spec.channels)
         if values_BWC.ndim != 3 or values_BWC.shape[1:] != (length, channels):
             raise InputError(
@@ -47,9 +61,9 @@ class Predictor:
                 where=f"plant {self.spec.plant}",
             )  # fmt: skip
         if not len(values_BWC):
-            return np.empty((0, self.spec.num_bins), np.float32)
-        hazard: NDArray[np.float32] = self._score(np.ascontiguousarray(values_BWC, np.float32))
-        return hazard
+            return Scored(np.empty((0, self.spec.num_bins), np.float32), usual_shares(0, self.spec.usual.modes))
+        scored: Scored = self._score(np.ascontiguousarray(values_BWC, np.float32))
+        return scored
 
     def risk(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability [B] of a failure within the alarm's horizon."""
@@ -72,6 +86,7 @@ def answer(
     as_of_us: int,
     data_until_us: int,
     digest: str,
+    modes_M: NDArray[np.float32] | None = None,
     degraded: Sequence[Cause] = (),
     operating_state: str | None = None,
     reasons: Sequence[Mapping[str, Any]] | None = None,
@@ -79,7 +94,8 @@ def answer(
     """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window.
 
     A quantile past the last edge is given as that edge, and ``beyond`` names it; nothing is ever
-    NaN or infinite. ``failure_modes`` is empty while the model has no competing modes.
+    NaN or infinite. ``failure_modes`` parts the probability within the alarm's horizon by ``modes_M``, the shares of
+    the model's modes; it is empty where the model tells none apart.
     """
     config = spec.config
     hazard_BK = np.asarray(hazard_K, np.float32)[None]
@@ -95,7 +111,7 @@ def answer(
         "as_of": iso(as_of_us),
         "data_until": iso(data_until_us),
         "operating_state": operating_state,
-        "failure_modes": {},
+        "failure_modes": {} if modes_M is None else served_modes(spec, hazard_BK, np.asarray(modes_M)[None])[0],
         "model": {
             "name": spec.name,
             "version": spec.version,
@@ -121,6 +137,15 @@ def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dic
         {"p10": p10, "p50": p50, "p90": p90, "unit": unit, "beyond": last if any(past) else None}
         for (p10, p50, p90), past in zip(held, past_BQ.tolist(), strict=True)
     ]
+
+
+def served_modes(
+    spec: BundleSpec, hazard_BK: NDArray[np.float32], modes_BM: NDArray[np.float32]
+) -> list[dict[str, float]]:
+    """Probability of failing in each mode within the alarm's horizon, for each row; they sum to the horizon's own."""
+    chance_BM = risk(spec, hazard_BK)[:, None] * np.asarray(modes_BM, np.float64)
+    rows = np.reshape(served_probability(chance_BM.ravel()), chance_BM.shape).tolist()
+    return [dict(zip(spec.failure_modes, row, strict=True)) for row in rows]
 
 
 def lasting(spec: BundleSpec) -> list[Cause]:
@@ -236,11 +261,23 @@ def _network(bundle: Bundle, threads: int) -> Any:
     expected = [bundle.spec.config.window.length, len(bundle.spec.channels)]
     if len(found) != 1 or session.get_inputs()[0].name != "values" or found[0][1:] != expected:
         raise InputError("Wrong input of a network", expected=f"values [-1, {expected}]", found=found, where=where)
-    return lambda values_BWC: session.run(["hazard"], {"values": values_BWC})[0]
+    usual, outputs = bundle.spec.usual.modes, ["hazard", "modes"] if bundle.spec.failure_modes else ["hazard"]
+    given = {output.name: output.shape[-1] for output in session.get_outputs()}
+    if bundle.spec.failure_modes and given.get("modes") != len(usual):
+        raise InputError("Wrong output of a network", expected=f"modes [-1, {len(usual)}]", found=given, where=where)
+
+    def score(values_BWC: NDArray[np.float32]) -> Scored:
+        hazard, *modes = session.run(outputs, {"values": values_BWC})
+        return Scored(hazard, modes[0] if modes else usual_shares(len(hazard), usual))
+
+    return score
 
 
 def _trees(bundle: Bundle) -> Any:
     from models.trees import TreesModel
 
     model = TreesModel.from_text(bundle.model.decode("utf-8"))
-    return lambda values_BWC: bundle.spec.calibration.hazard(model.logits(values_BWC))
+    calibration, usual = bundle.spec.calibration, bundle.spec.usual.modes
+    return lambda values_BWC: Scored(
+        calibration.hazard(model.logits(values_BWC)), usual_shares(len(values_BWC), usual)
+    )

@@ -22,6 +22,7 @@ from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence, feature_names, features
 from models.hazard import Float32, Float64, exposure, usual_hazard_over
+from models.labels import soft_events
 from models.windows import Channel, windows_ending
 
 FORMAT = "millwright-trees/1"
@@ -138,9 +139,12 @@ def _rows(
             head = np.full((length - 1, len(used)), np.nan, np.float32)
             values = np.concatenate([head, sequence.values[:, list(used)]])
             found.append(features(windows_ending(values, steps + length - 1, length)))
-            went, died = exposure(config.hazard.edges, sequence.time[steps], sequence.event[steps])
-            exposed.append(went * weight[:, None])
-            failed.append(died * weight[:, None])
+            event, counts = soft_events(
+                sequence.time[steps], sequence.event[steps], sequence.ended_by[steps], within=config.hazard.alarm_within
+            )
+            went, died = exposure(config.hazard.edges, sequence.time[steps], event)
+            exposed.append(went * (weight * counts)[:, None])
+            failed.append(died * (weight * counts)[:, None])
     return _expand(
         np.concatenate(found), np.concatenate(exposed), np.concatenate(failed), usual=usual,
         max_rows=config.trees.max_rows, rng=rng,

@@ -66,7 +66,9 @@ class Prediction(Documented):
     as_of: AwareDatetime = Field(description="The end of the tick that the window ends with.")
     data_until: AwareDatetime
     operating_state: str | None
-    failure_modes: dict[str, float]
+    failure_modes: dict[str, float] = Field(
+        description="Failing in each mode within the alarm's horizon; sums to its probability. Empty: none told apart."
+    )
     model: ModelName
     degraded: list[CauseOfDoubt]
     prediction_id: str = Field(description="The same model asked about the same window gives the same id.")

@@ -19,7 +19,7 @@ from cluster.home import Home
 from cluster.keys import KeyStore, open_keys
 from models.errors import NotFoundError
 from models.explain import reasons
-from models.predict import Cause, answer, degradations, iso, lasting, untrained_type, window_digest
+from models.predict import Cause, Scored, answer, degradations, iso, lasting, untrained_type, window_digest
 from models.windows import Float, tick_of, window_at
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics
@@ -113,7 +113,7 @@ class Service:
     async def infer(self, model: Model, values: Float) -> Float:
         """Hazards [B, K+1] of windows [B, W, C], as the open inference protocol asks for them."""
         with self.metrics.stage("score"):
-            found = await self._hazard(model, values)
+            found = (await self._score(model, values)).hazard
         self.metrics.count("predictions", len(found), plant=model.plant.name, model_version=model.spec.version)
         return found
 
@@ -147,12 +147,12 @@ class Service:
         if not cuts:
             return []
         with self.metrics.stage("score"):
-            hazards = await self._hazard(model, np.stack([c.values for c in cuts]))
+            scored = await self._score(model, np.stack([c.values for c in cuts]))
 
         def all_of_them() -> list[Prediction]:
             return [
-                _prediction(model, c, hazard, [*self._own_causes(model, c, about), *causes], with_reasons)
-                for c, hazard in zip(cuts, hazards, strict=True)
+                _prediction(model, c, each, [*self._own_causes(model, c, about), *causes], with_reasons)
+                for c, each in zip(cuts, zip(scored.hazard, scored.modes, strict=True), strict=True)
             ]
 
         with self.metrics.stage("answer"):
@@ -180,11 +180,11 @@ class Service:
         clock = model.spec.config.clock
         return clock.life_unit == "h" and self._age_s(found) > (model.spec.config.window.carry + 1) * clock.step_s
 
-    async def _hazard(self, model: Model, values: Float) -> Float:
+    async def _score(self, model: Model, values: Float) -> Scored:
         self.metrics.observe("windows", len(values), plant=model.plant.name)
         if len(values) <= INLINE_WINDOWS:
-            return model.predictor.hazard(values)
-        return await asyncio.to_thread(model.predictor.hazard, values)
+            return model.predictor.score(values)
+        return await asyncio.to_thread(model.predictor.score, values)
 
     def _observe(self, model: Model, found: Sequence[Prediction]) -> None:
         self.metrics.count("predictions", len(found), plant=model.plant.name, model_version=model.spec.version)
@@ -237,11 +237,14 @@ def _delivered(delivery: Delivery) -> list[Cause]:
     return causes
 
 
-def _prediction(model: Model, found: Cut, hazard: Float, causes: Sequence[Cause], with_reasons: bool) -> Prediction:
+def _prediction(
+    model: Model, found: Cut, scored: tuple[Float, Float], causes: Sequence[Cause], with_reasons: bool
+) -> Prediction:
+    hazard, modes = scored
     return answer(
         model.spec, hazard, plant=model.plant.name, machine=found.machine,
         as_of_us=found.tick * model.spec.config.clock.step_us, data_until_us=found.data_until_us,
-        digest=window_digest(found.values), degraded=causes,
+        digest=window_digest(found.values), modes_M=modes, degraded=causes,
         reasons=list(map(dict, reasons(model.predictor, found.values))) if with_reasons else None,
     )  # fmt: skip
 

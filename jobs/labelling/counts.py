@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from cluster.logs import FAR, time_us
 from jobs.dataset import PlantData
 from jobs.evaluation.results import ENOUGH
-from jobs.labelling.verdicts import PARTS, Account, Verdict
+from jobs.labelling.verdicts import PARTS, SERVICES, Account, Verdict
 from jobs.labelling.words import NOT_USED, WHY, few, few_groups
 from models.labels import MachineLog, booking_delay_us
 from models.split import Split
@@ -84,7 +84,7 @@ class PlantLabels(BaseModel):
     """One plant. ``verdicts`` adds up to ``events``, and so do the counts of ``reasons``.
 
     ``lives`` counts observed lives by what ended them; ``censored_by`` those that maintenance cut short by
-    its trigger; ``not_used`` the labels that no part learns from or is judged by, by why. ``blind`` are labels
+    its trigger, and ``maintenance`` by what labels take it for; ``not_used`` the labels that no part learns from or is judged by, by why. ``blind`` are labels
     without a reading in their last ``blind_h`` hours: nobody can learn to foresee them. ``held_back_h`` of the newest
     past nothing is claimed. ``too_little`` says what cannot be learnt, in sentences.
     """
@@ -97,6 +97,7 @@ class PlantLabels(BaseModel):
     reasons: list[Reason] = []
     lives: dict[str, int] = {}
     censored_by: dict[str, int] = {}
+    maintenance: dict[str, int] = {}
     blind: int = 0
     blind_h: float = 0.0
     held_back_h: float = 0.0
@@ -117,12 +118,13 @@ def summary(data: PlantData, events: pa.Table, found: Account, split: Split | No
     failures = [i for i, kind in enumerate(kinds) if kind == "failure"]
     used = Counter(v.use for v in found.verdicts if v.verdict == "failure")
     services = Counter(t or "unknown" for t, v in zip(triggers, found.verdicts, strict=True) if v.verdict == "censored")
-    ended = Counter(life.ended_by for life in found.lives)
+    ended, maintained = (Counter(getattr(life, name) for life in found.lives) for name in ("ended_by", "service"))
     types = [data.machine_types.get(m) or _NO_NAME for m in events["machine"].to_pylist()]
     report = PlantLabels(
         name=data.plant, data_version=data.version, life_unit=data.clock.life_unit, events=events.num_rows,
         verdicts={name: verdicts[name] for name in VERDICTS}, reasons=_reasons(kinds, found.verdicts),
         lives={name: ended[name] for name in ("failure", "service", "end")}, censored_by=dict(services.most_common()),
+        maintenance={kind: maintained[kind] for kind in SERVICES.values()},
         blind=sum(life.blind for life in found.lives if life.ended_by == "failure"), blind_h=blind_h,
         held_back_h=found.delay_us / HOUR_US, parts=_parts(found.verdicts, events, split) if split else [],
         not_used={reason: used[reason] for reason in NOT_USED if used[reason]},

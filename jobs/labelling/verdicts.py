@@ -15,12 +15,14 @@ import pyarrow as pa
 
 from cluster.logs import FAR, renewing, time_us
 from jobs.dataset import PartOfMachine, PlantData
-from models.labels import MachineLog, booking_delay_us
+from models.labels import CONDITION, END, FAILURE, FINDING, SERVICE, MachineLog, booking_delay_us
 from models.split import Part, Split
 from models.windows import MachineEvents
 
 PARTS: tuple[Part, ...] = ("train", "validate", "test")
 BETWEEN, APART, UNSETTLED, EARLY = "between_parts", "kept_apart", "unsettled", "too_early"
+_ENDED = {FAILURE: "failure", END: "end"}
+SERVICES = {SERVICE: "service", CONDITION: "condition", FINDING: "finding"}
 _ALL_TIME = (np.iinfo(np.int64).min, FAR)
 _WHOLE = Split({"test": _ALL_TIME}, frozenset())  # every tick of every machine, as the log stands now
 
@@ -29,7 +31,7 @@ _WHOLE = Split({"test": _ALL_TIME}, frozenset())  # every tick of every machine,
 class Life:
     """``began_by``: installation, readings, repair or service; ``ended_by``: failure, service or end (of observation).
 
-    ``blind`` where no reading, carried ones included, lies in the life's last hours.
+    ``service`` says what kind of maintenance cut it short: service, condition or finding; empty where none did. ``blind`` where no reading, carried ones included, lies in the life's last hours.
     """
 
     machine: str
@@ -39,6 +41,7 @@ class Life:
     ended_by: str
     num_ticks: int
     blind: bool
+    service: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def account(data: PlantData, events: pa.Table, split: Split | None, *, now_us: i
     pieces = {piece.machine: piece for piece in data.part("test", _WHOLE)}
     found = {machine: list(_lives(data, piece, blind_us)) for machine, piece in pieces.items()}
     uses = _uses(data, split) if split else {}
-    ends = {(machine, life.ended_us): life.ended_by for machine, own in found.items() for life in own}
+    ends = {(machine, life.ended_us): life.service or life.ended_by for machine, own in found.items() for life in own}
     judge = _Judge(data, split, pieces, ends, uses, delay, now_us)
     renewals = set(renewing(events)["event_id"].to_pylist())
     columns = ("event_id", "machine", "kind", "effect")
@@ -81,12 +84,13 @@ def _lives(data: PlantData, piece: PartOfMachine, blind_us: int) -> Iterator[Lif
     rows = piece.rows[piece.labels.usable[piece.rows]]
     now, seen = piece.series.ticks[rows] * data.clock.step_us, piece.series.ticks[piece.rows] * data.clock.step_us
     ends, first, counts = np.unique(piece.labels.end_us[rows], return_index=True, return_counts=True)
-    log = data.logs.get(piece.machine, MachineLog())
     for end, start, count in zip(ends.tolist(), first.tolist(), counts.tolist(), strict=True):
-        cause = "failure" if piece.labels.event[rows[start]] else "service" if end in log.serviced_us else "end"
+        code = int(piece.labels.ended_by[rows[start]])
+        cause = _ENDED.get(code, "service")
         began, by = _beginning(data, piece.machine, int(now[start]), int(seen[0]))
         last = seen[np.searchsorted(seen, end, side="right") - 1]
-        yield Life(piece.machine, began, by, end, cause, count, bool(end - last > blind_us))
+        kind = SERVICES.get(code, "")
+        yield Life(piece.machine, began, by, end, cause, count, bool(end - last > blind_us), kind)
 
 
 def _beginning(data: PlantData, machine: str, first_us: int, seen_us: int) -> tuple[int, str]:
@@ -129,12 +133,13 @@ class _Judge:
         if machine is None:
             return Verdict("excluded", "no_machine")
         key, failure = (machine, at_us), kind == "failure"
-        if self.ends.get(key) != ("failure" if failure else "service"):
+        ended_by = self.ends.get(key, "")
+        if ended_by not in (("failure",) if failure else SERVICES.values()):
             return Verdict("excluded", self._why(machine, at_us, failure=failure))
         if key in self.given:
             return Verdict("excluded", "same_moment")
         self.given.add(key)
-        return Verdict("failure", "label", self._use(*key)) if failure else Verdict("censored", "service")
+        return Verdict("failure", "label", self._use(*key)) if failure else Verdict("censored", ended_by)
 
     def _why(self, machine: str, at_us: int, *, failure: bool) -> str:
         """What kept an event from ending an observed life: the first that holds."""

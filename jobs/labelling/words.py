@@ -10,6 +10,8 @@ from jobs.labelling.verdicts import APART, BETWEEN, EARLY, UNSETTLED
 WHY: dict[str, str] = {
     "label": "ends an observed life",
     "service": "renewed the machine first: how long it would have lived is not known",
+    "condition": "renewed the machine on its condition: people chose the moment, so figures come with both bounds",
+    "finding": "renewed it on its condition, and a finding confirmed that: half a failure, never a healthy window",
     "same_moment": "booked at the same moment as another of this machine: one event, not two",
     "in_outage": "within the outage of an earlier failure: that one is counted",
     "repair": "the repair of a failure: no life ends with it",
@@ -34,6 +36,12 @@ NOT_USED: dict[str, str] = {
 }
 ENDED: dict[str, str] = {
     "failure": "ended in a failure", "service": "cut short by maintenance", "end": "not ended when the readings do",
+}  # fmt: skip
+
+
+COMPETING: dict[str, str] = {
+    "service": "taken as independent of the machine's state", "condition": "on its condition",
+    "finding": "on its condition with a confirmed finding",
 }  # fmt: skip
 
 

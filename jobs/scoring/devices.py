@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from models.predict import Predictor
+from models.modes import shares_of
+from models.predict import Predictor, Scored
 from models.windows import Float, Int, windows_ending
 
 Score = Callable[..., dict[str, Any]]
-Hazards = Callable[[Float, Int], Float]  # a series [T, C] and N of its rows -> calibrated hazards [N, K1]
+Answers = Callable[[Float, Int], Scored]  # a series [T, C] and N of its rows -> their hazards and shares of modes
 
 
 def places(dataset: Any, score: Score, *, network: bool) -> Any:
@@ -35,15 +36,15 @@ def places(dataset: Any, score: Score, *, network: bool) -> Any:
     return dataset.map(OnGpu, compute=ray.data.ActorPoolStrategy(size=gpus), num_gpus=1)
 
 
-def hazards_of(bundle: Bundle, *, device: str, newest: bool) -> Hazards:
+def answers_of(bundle: Bundle, *, device: str, newest: bool) -> Answers:
     """How a bundle answers the rows of a series; ``newest``: one row of each."""
     if bundle.spec.kind == "network" and not (newest and device == "cpu"):
         return by_series(bundle, device)
     predictor, length = Predictor(bundle), bundle.spec.config.window.length
-    return lambda values, rows: predictor.hazard(windows_ending(values, rows, length))
+    return lambda values, rows: predictor.score(windows_ending(values, rows, length))
 
 
-def by_series(bundle: Bundle, device: str) -> Hazards:
+def by_series(bundle: Bundle, device: str) -> Answers:
     """One pass of the network over a series. Its weights are the bundle's, verified with it."""
     import torch
 
@@ -55,12 +56,14 @@ def by_series(bundle: Bundle, device: str) -> Hazards:
     spec = bundle.spec
     used = [i for i, channel in enumerate(spec.channels) if channel.name not in spec.config.network.ignore]
     scaling = Scaling(tuple(spec.scaling.center), tuple(spec.scaling.scale))
-    network = build(spec.config, scaling, len(spec.channels), used=used)
+    network = build(spec.config, scaling, len(spec.channels), used=used, num_modes=len(spec.failure_modes))
     assert bundle.weights is not None, "a network has weights"
     load_weights(network, bundle.weights)
     model = NetworkModel(network.to(device))
 
-    def score(values: Float, rows: Int) -> Float:
-        return np.asarray(spec.calibration.hazard(model.logits_at(values, rows)), np.float32)
+    def score(values: Float, rows: Int) -> Scored:
+        logits, of_modes = model.answers_at(values, rows)
+        hazard = np.asarray(spec.calibration.hazard(logits), np.float32)
+        return Scored(hazard, shares_of(of_modes, spec.usual.modes, spec.mode_trust))
 
     return score

@@ -17,13 +17,21 @@ from numpy.typing import NDArray
 from cluster.predictions import SCHEMA
 from models.bundle import BundleSpec
 from models.hazard import probability_within, quantiles
-from models.predict import LIFE_QUANTILES, degradation_codes, prediction_id, served_life, served_probability
+from models.predict import (
+    LIFE_QUANTILES,
+    Scored,
+    degradation_codes,
+    prediction_id,
+    served_life,
+    served_modes,
+    served_probability,
+)
 from models.windows import Float, Int
 
 
 def journal_rows(
     spec: BundleSpec,
-    hazard: Float,
+    scored: Scored,
     windows: Float,
     *,
     plant: str,
@@ -32,11 +40,12 @@ def journal_rows(
     always: Sequence[str],
     predicted_us: int,
 ) -> pa.Table:
-    """Rows of ``SCHEMA`` for windows [B, W, C] and their hazards [B, K1] of one machine.
+    """Rows of ``SCHEMA`` for windows [B, W, C] of one machine and what they were scored.
 
     ``as_of_us`` [B] is each window's end; ``always`` are the codes of causes that every answer of the model has.
     """
-    count, config = len(hazard), spec.config
+    hazard, config = scored.hazard, spec.config
+    count = len(hazard)
     names = list(config.hazard.horizons)
     horizons = config.hazard.horizons.values()
     chances = zip(
@@ -64,6 +73,9 @@ def journal_rows(
         "degraded": _codes(degradation_codes(spec, windows), always),
         "predicted_at": pa.repeat(pa.scalar(predicted_us, pa.int64()), count).cast(SCHEMA.field("predicted_at").type),
         "source": pa.repeat("score", count),
+        "failure_modes": pa.array(
+            [orjson.dumps(row).decode() for row in served_modes(spec, hazard, scored.modes)], pa.string()
+        ),
     }
     return pa.table(columns, schema=SCHEMA)
 

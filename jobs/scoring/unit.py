@@ -18,7 +18,7 @@ from cluster.commit import WrittenFile, write_part
 from cluster.manifest import Unit
 from cluster.places import place_of
 from cluster.predictions import SCHEMA, Existing, ids_in
-from jobs.scoring.devices import Hazards, hazards_of
+from jobs.scoring.devices import Answers, answers_of
 from jobs.scoring.rows import journal_rows, seen_rows
 from jobs.series.stream import Shape, stream
 from models.bundle import Bundle
@@ -72,7 +72,7 @@ def score_unit(
 
     ``journal`` is what may hold answers of the same windows.
     """
-    score = hazards_of(bundle, device=device, newest=question.newest)
+    score = answers_of(bundle, device=device, newest=question.newest)
     held: list[pa.Table] = []
     files: list[WrittenFile] = []
     total, written, machines = 0, 0, set[str]()
@@ -106,7 +106,7 @@ def _newest(found: Iterator[Series], num_sensors: int) -> Iterator[Series]:
 
 
 def _answers(
-    series: Series, question: Question, bundle: Bundle, score: Hazards, since: int | None
+    series: Series, question: Question, bundle: Bundle, score: Answers, since: int | None
 ) -> Iterator[pa.Table]:
     spec, clock = bundle.spec, question.shape.clock
     rows = seen_rows(series.values, series.lead, len(question.shape.sensors))

@@ -18,6 +18,8 @@ import numpy as np
 from jobs.series.cache import StoredUnit, used
 from models.features import Sequence as History
 
+_COLUMNS = (("time", "<f4"), ("event", "?"), ("usable", "?"), ("mode", "i1"), ("ended_by", "i1"))
+
 
 @dataclass(frozen=True)
 class StoredSequence:
@@ -60,8 +62,11 @@ class StoredSequences(Sequence[History]):
         total, own = place.num_labels, slice(place.label, place.label + len(place))
         time = self._mapped(place.labels, "<f4", 0, (total,))
         event, usable = (self._mapped(place.labels, "?", at * total, (total,)) for at in (4, 5))
+        mode, ended_by = (self._mapped(place.labels, "i1", at * total, (total,)) for at in (6, 7))
         rows = values[place.start : place.stop]
-        return History(place.machine, rows, time[own], event[own], usable[own], place.first_tick)
+        return History(
+            place.machine, rows, time[own], event[own], usable[own], place.first_tick, mode[own], ended_by[own]
+        )
 
     def __iter__(self) -> Iterator[History]:
         return (self[index] for index in range(len(self.places)))
@@ -71,7 +76,7 @@ class StoredSequences(Sequence[History]):
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(place) * (4 * place.num_channels + 6) for place in self.places)
+        return sum(len(place) * (4 * place.num_channels + 8) for place in self.places)
 
     def _mapped(self, path: str, kind: str, offset: int, shape: tuple[int, ...]) -> Any:
         key = (path, offset)
@@ -89,10 +94,9 @@ def store_labels(unit: StoredUnit, found: Sequence[tuple[int, History]]) -> list
     """
     if not found:
         return []
-    time, event, usable = (
-        np.concatenate([getattr(history, name) for _, history in found]) for name in ("time", "event", "usable")
-    )
-    content = time.astype("<f4").tobytes() + event.astype("?").tobytes() + usable.astype("?").tobytes()
+    joined = [(np.concatenate([getattr(history, name) for _, history in found]), kind) for name, kind in _COLUMNS]
+    content = b"".join(column.astype(kind).tobytes() for column, kind in joined)
+    total = len(joined[0][0])
     path = Path(unit.path).with_suffix(f".{hashlib.sha256(content).hexdigest()[:16]}.labels")
     if not path.is_file():
         partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
@@ -105,7 +109,7 @@ def store_labels(unit: StoredUnit, found: Sequence[tuple[int, History]]) -> list
         places.append(
             StoredSequence(
                 history.machine, unit.path, unit.num_channels, unit.num_rows, start, start + length, str(path),
-                len(time), at, history.first_tick,
+                total, at, history.first_tick,
             )
         )  # fmt: skip
         at += length

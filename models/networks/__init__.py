@@ -4,12 +4,14 @@ The one idea: everything an architecture need not know is here, once: scaling, m
 head are inside the graph, so a network takes canonical units with NaN for no value, whatever body it has. A new
 architecture is a file with a body (``receptive_field``; [B, I, T + R - 1] -> [B, H, T]) and a line in BODIES.
 
-Legend: B batch, T steps, W window, C channels, I inputs, H hidden, R receptive field, K1 hazard bins.
+Legend: B batch, T steps, W window, C channels, I inputs, H hidden, R receptive field, K1 hazard bins,
+M failure modes, whose logits follow the bins' wherever a network has any: K1 stands for K1 + M there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import safetensors.torch
@@ -24,6 +26,7 @@ from models.networks.gru import Gru
 from models.networks.tcn import Tcn
 from models.scaling import Scaling
 
+Logits = TypeVar("Logits", Tensor, Float32)
 BODIES: dict[str, Callable[[ModelConfig, int], Tcn | Gru]] = {"tcn": Tcn, "gru": Gru}
 
 
@@ -34,10 +37,13 @@ class HazardNetwork(nn.Module):
     scale: Tensor
     used: Tensor
 
-    def __init__(self, body: Tcn | Gru, config: ModelConfig, scaling: Scaling, used: Sequence[int]) -> None:
+    def __init__(
+        self, body: Tcn | Gru, config: ModelConfig, scaling: Scaling, used: Sequence[int], num_modes: int = 0
+    ) -> None:
         super().__init__()
         self.body = body
-        self.head = nn.Linear(config.network.hidden, len(config.hazard.edges) + 1)
+        self.num_bins = len(config.hazard.edges) + 1
+        self.head = nn.Linear(config.network.hidden, self.num_bins + num_modes)
         nn.init.normal_(self.head.weight, std=0.01)
         self.noise, self.clip = config.network.noise, scaling.clip
         kept = scaling.select(used)
@@ -74,7 +80,7 @@ class HazardNetwork(nn.Module):
 
 
 def build(
-    config: ModelConfig, scaling: Scaling, num_channels: int, *, used: Sequence[int] | None = None
+    config: ModelConfig, scaling: Scaling, num_channels: int, *, used: Sequence[int] | None = None, num_modes: int = 0
 ) -> HazardNetwork:
     """An untrained network; ``used`` are the channels it reads (all of them by default).
 
@@ -96,7 +102,12 @@ def build(
             found=body.receptive_field, where=f"network {name}",
             do="Lower network.layers or network.kernel, or raise window.length",
         )  # fmt: skip
-    return HazardNetwork(body, config, scaling, used)
+    return HazardNetwork(body, config, scaling, used, num_modes)
+
+
+def split_modes(logits: Logits, num_bins: int) -> tuple[Logits, Logits]:
+    """What a network gives [..., K1 + M] as hazard logits [..., K1] and mode logits [..., M]."""
+    return logits[..., :num_bins], logits[..., num_bins:]
 
 
 def weights_of(network: nn.Module) -> bytes:
@@ -122,13 +133,19 @@ class NetworkModel:
 
     def sequence_logits(self, values: Float32) -> Float32:
         """A history [T, C] -> uncalibrated hazard logits of every step [T, K1]."""
+        return self.sequence_answers(values)[0]
+
+    def sequence_answers(self, values: Float32) -> tuple[Float32, Float32]:
+        """A history [T, C] -> uncalibrated hazard logits [T, K1] and mode logits [T, M] of every step."""
         with torch.inference_mode():
             whole = torch.from_numpy(np.array(values[None], np.float32)).to(self.network.center.device)
             found: Float32 = self.network(whole)[0].cpu().numpy()
-        return found
+        return split_modes(found, self.network.num_bins)
 
-    def logits_at(self, values: Float32, rows: NDArray[np.int64], *, block: int = 4096) -> Float32:
-        """A history [T, C] -> uncalibrated hazard logits [N, K1] of its rows, a block of the history at a time.
+    def answers_at(
+        self, values: Float32, rows: NDArray[np.int64], *, block: int = 4096
+    ) -> tuple[Float32, Float32]:
+        """A history [T, C] -> hazard logits [N, K1] and mode logits [N, M] of its rows, a block of it at a time.
 
         Equal to ``logits`` of the rows' windows up to float32 rounding, at the cost of one pass over the history.
         """
@@ -144,10 +161,14 @@ class NetworkModel:
                 found = self.network.valid(torch.from_numpy(own)[None].to(device))[0]
                 parts.append(found.cpu().numpy()[rows[start:stop] - first])
                 start = stop
-        return np.concatenate(parts)
+        return split_modes(np.concatenate(parts), self.network.num_bins)
 
     def logits(self, values: Float32) -> Float32:
         """Windows [B, W, C] -> uncalibrated hazard logits [B, K1]."""
+        return self.answers(values)[0]
+
+    def answers(self, values: Float32) -> tuple[Float32, Float32]:
+        """Windows [B, W, C] -> uncalibrated hazard logits [B, K1] and mode logits [B, M]."""
         device = self.network.center.device
         parts = [np.empty((0, self.network.head.out_features), np.float32)]
         with torch.inference_mode():
@@ -155,4 +176,4 @@ class NetworkModel:
                 # A copy: windows may be read-only views of shared memory, which torch warns about.
                 part = torch.from_numpy(np.array(values[start : start + self.batch_size], np.float32)).to(device)
                 parts.append(self.network.last(part).cpu().numpy())
-        return np.concatenate(parts)
+        return split_modes(np.concatenate(parts), self.network.num_bins)

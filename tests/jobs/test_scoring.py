@@ -22,7 +22,7 @@ from cluster.report import Silent
 from jobs import score
 from jobs.dataset import load_plant
 from jobs.scoring.committing import commit_units, paced
-from jobs.scoring.devices import by_series, hazards_of
+from jobs.scoring.devices import answers_of, by_series
 from jobs.scoring.rows import journal_rows, seen_rows, window_digests
 from models.bundle import Bundle, load_bundle
 from models.predict import Predictor, answer, degradation_codes, degradations, window_digest
@@ -53,16 +53,16 @@ def test_rows_of_many_windows_are_those_of_each_answer(tuned: Any, kind: str) ->
     bundle = bundle_of(tuned.home, kind)
     spec = bundle.spec
     windows, times = windows_of(tuned.home, bundle)
-    hazard = Predictor(bundle).hazard(windows)
+    scored = Predictor(bundle).score(windows)
     rows = journal_rows(
-        spec, hazard, windows, plant=PLANT, machine="P-04", as_of_us=times, always=["doubt"], predicted_us=5
+        spec, scored, windows, plant=PLANT, machine="P-04", as_of_us=times, always=["doubt"], predicted_us=5
     )
     answers = [
         answer(
-            spec, h, plant=PLANT, machine="P-04", as_of_us=at, data_until_us=at, digest=window_digest(w),
+            spec, h, plant=PLANT, machine="P-04", as_of_us=at, data_until_us=at, digest=window_digest(w), modes_M=m,
             degraded=[*degradations(spec, w), {"code": "doubt", "text": "?"}],
         )
-        for h, w, at in zip(hazard, windows, times.tolist(), strict=True)
+        for h, m, w, at in zip(scored.hazard, scored.modes, windows, times.tolist(), strict=True)
     ]  # fmt: skip
     assert rows.equals(as_table(((PLANT, a, 5) for a in answers), source="score"))
     assert rows.schema.equals(SCHEMA)
@@ -79,10 +79,11 @@ def test_one_pass_over_a_series_says_what_the_served_network_says_of_each_window
     rows = rows[(rows < 300) | (rows > 900)]  # a gap, and more than one block
     at_once = by_series(bundle, "cpu")(series.values, rows)
     windows = windows_ending(series.values, rows, bundle.spec.config.window.length)
-    np.testing.assert_allclose(at_once, Predictor(bundle).hazard(windows), atol=1e-6)
-    assert hazards_of(bundle, device="cpu", newest=True)(series.values, rows[-1:]).tobytes() == (
-        Predictor(bundle).hazard(windows[-1:]).tobytes()
-    )
+    served = Predictor(bundle).score(windows)
+    np.testing.assert_allclose(at_once.hazard, served.hazard, atol=1e-6)
+    np.testing.assert_allclose(at_once.modes, served.modes, atol=1e-5)
+    newest = answers_of(bundle, device="cpu", newest=True)(series.values, rows[-1:])
+    assert newest.hazard.tobytes() == Predictor(bundle).hazard(windows[-1:]).tobytes()
 
 
 @pytest.fixture
