@@ -84,9 +84,10 @@ class PlantLabels(BaseModel):
     """One plant. ``verdicts`` adds up to ``events``, and so do the counts of ``reasons``.
 
     ``lives`` counts observed lives by what ended them; ``censored_by`` those that maintenance cut short by
-    its trigger, and ``maintenance`` by what labels take it for; ``not_used`` the labels that no part learns from or is judged by, by why. ``blind`` are labels
-    without a reading in their last ``blind_h`` hours: nobody can learn to foresee them. ``held_back_h`` of the newest
-    past nothing is claimed. ``too_little`` says what cannot be learnt, in sentences.
+    its trigger, ``maintenance`` the same by what labels take it for; ``not_used`` the labels that no part learns from
+    or is judged by, by why. ``blind`` are labels without a reading in their last ``blind_h`` hours: nobody can learn
+    to foresee them. ``held_back_h`` of the newest past nothing is claimed. ``too_little`` says what cannot be learnt,
+    in sentences.
     """
 
     name: str

@@ -31,7 +31,8 @@ _WHOLE = Split({"test": _ALL_TIME}, frozenset())  # every tick of every machine,
 class Life:
     """``began_by``: installation, readings, repair or service; ``ended_by``: failure, service or end (of observation).
 
-    ``service`` says what kind of maintenance cut it short: service, condition or finding; empty where none did. ``blind`` where no reading, carried ones included, lies in the life's last hours.
+    ``service`` says what kind of maintenance cut it short: service, condition or finding; empty where none did.
+    ``blind`` where no reading, carried ones included, lies in the life's last hours.
     """
 
     machine: str

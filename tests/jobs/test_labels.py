@@ -42,7 +42,9 @@ LOG: list[tuple[str | None, str, int | None, int | None, str | None]] = [
     ("zz", "failure", 50, 51, None), ("b", "failure", 401, 402, None), ("b", "failure", 800, 801, None),
     ("b", "failure", 950, 951, None), ("c", "failure", 600, 605, None), ("c", "failure", 650, 651, None),
     (None, "failure", 10, 11, None), ("b", "failure", None, None, None),
+    ("b", "maintenance", 850, 851, "replaced"), ("b", "maintenance", 900, 901, "repaired"),
 ]  # fmt: skip
+ON_CONDITION = {850: "no finding", 900: "crack in the shaft"}  # start -> finding
 EXPECTED = [
     ("failure", "label", "train"), ("excluded", "same_moment", ""), ("excluded", "in_outage", ""),
     ("excluded", "repair", ""), ("censored", "service", ""), ("excluded", "same_moment", ""),
@@ -51,6 +53,7 @@ EXPECTED = [
     ("excluded", "future", ""), ("excluded", "no_readings", ""), ("excluded", "before_readings", ""),
     ("failure", "label", "between_parts"), ("failure", "label", "test"), ("failure", "label", "unsettled"),
     ("excluded", "unobserved", ""), ("excluded", "no_machine", ""), ("excluded", "no_time", ""),
+    ("censored", "condition", ""), ("censored", "finding", ""),
 ]  # fmt: skip
 
 
@@ -63,7 +66,8 @@ def table(log: list[tuple[str | None, str, int | None, int | None, str | None]] 
         {
             "event_id": str(number), "machine": machine, "kind": kind, "started_at": moment(start),
             "ended_at": moment(end), "effect": effect, "recorded_at": moment(start + 20 if start else None),
-            "failure_mode": "seal" if kind == "failure" else None, "trigger": "calendar" if effect else None,
+            "failure_mode": "seal" if kind == "failure" else None, "finding": ON_CONDITION.get(start),
+            "trigger": ("condition" if start in ON_CONDITION else "calendar") if effect else None,
         }
         for number, (machine, kind, start, end, effect) in enumerate(log)
     ]  # fmt: skip
@@ -98,7 +102,7 @@ def test_every_event_has_the_verdict_that_follows_from_the_labels() -> None:
 
 def test_the_counts_add_up_to_the_events_and_every_reason_has_its_words() -> None:
     report, found = judged()
-    assert report.verdicts == {"failure": 4, "censored": 1, "excluded": 12, "context": 4}
+    assert report.verdicts == {"failure": 4, "censored": 3, "excluded": 12, "context": 4}
     assert report.events == len(LOG) == sum(report.verdicts.values()) == sum(r.count for r in report.reasons)
     assert sum(p.failures for p in report.parts) + sum(report.not_used.values()) == report.verdicts["failure"]
     assert {v.reason for v in found.verdicts} == set(WHY), "a reason without words, or words without a reason"
@@ -109,11 +113,12 @@ def test_lives_run_from_what_made_the_machine_new_to_what_ended_them() -> None:
     of_a = [life for life in found.lives if life.machine == "a"]
     assert of_a == [
         Life("a", 1 * HOUR, "readings", 100 * HOUR, "failure", 99, False),
-        Life("a", 110 * HOUR, "repair", 300 * HOUR, "service", 190, False),  # the second outage is the later
+        Life("a", 110 * HOUR, "repair", 300 * HOUR, "service", 190, False, "service"),  # the second outage is the later
         Life("a", 300 * HOUR, "service", 980 * HOUR, "end", 680, False),
     ]
-    assert report.lives == {"failure": 4, "service": 1, "end": 3}
-    assert report.censored_by == {"calendar": 1}
+    assert report.lives == {"failure": 4, "service": 3, "end": 3}
+    assert report.censored_by == {"condition": 2, "calendar": 1}
+    assert report.maintenance == {"service": 1, "condition": 1, "finding": 1}
 
 
 def test_a_failure_after_two_days_of_silence_is_a_label_that_nobody_can_learn() -> None:
