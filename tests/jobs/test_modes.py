@@ -29,7 +29,8 @@ from models.split import Split
 from models.windows import channels_of, windows_ending
 
 CONFIG = ModelConfig(
-    window=WindowConfig(length=16), network=NetworkConfig(hidden=8, layers=2, kernel=3, epochs=8, batch_size=4, crop=64, learning_rate=0.02),
+    window=WindowConfig(length=16),
+    network=NetworkConfig(hidden=8, layers=2, kernel=3, epochs=8, batch_size=4, crop=64, learning_rate=0.02),
     trees=TreesConfig(rounds=10),
 )  # fmt: skip
 MODES = Modes(("bearing", "seal"), (0.5, 0.5), (0, 1))
