@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from cluster.home import Home
+from cluster.predictions import append_predictions, as_table
 from serve.journal import Item, Journal, to_delta
 from serve.metrics import Metrics
 
@@ -18,6 +19,7 @@ def prediction(identity: str) -> dict[str, Any]:
         "as_of": "2025-06-15T12:00:00Z", "data_until": "2025-06-15T11:30:00Z",
         "model": {"name": "tiny", "version": "v1"}, "failure_probability": {"48h": 0.25},
         "remaining_useful_life": {"p50": 10.0}, "degraded": [{"code": "short_history", "text": "3 of 8"}],
+        "failure_modes": {"seal": 0.2, "shaft": 0.05},
     }  # fmt: skip
 
 
@@ -93,7 +95,17 @@ def test_the_table_holds_a_prediction_once_across_processes(home: Home) -> None:
     assert [row["prediction_id"] for row in rows] == ["a", "b"]
     assert rows[0]["failure_probability"] == '{"48h":0.25}'
     assert rows[0]["degraded"] == '["short_history"]'
+    assert rows[0]["failure_modes"] == '{"seal":0.2,"shaft":0.05}'
     assert rows[0]["as_of"].isoformat() == "2025-06-15T12:00:00+00:00"
+
+
+def test_a_journal_from_before_there_were_modes_goes_on(home: Home) -> None:
+    item: Item = ("mill", prediction("a"), 1)
+    before = as_table([item], source="serve").drop_columns(["failure_modes"])
+    append_predictions(home, "mill", before, app_id="old", version=1)
+    assert to_delta(home)("mill", [item, ("mill", prediction("b"), 2)], "new", 1) == 1
+    rows = DeltaTable(str(home.table("mill", "predictions"))).to_pyarrow_table().sort_by("prediction_id")
+    assert rows["failure_modes"].to_pylist() == [None, '{"seal":0.2,"shaft":0.05}']
 
 
 def test_predictions_of_the_api_reach_the_journal(call: Any, plant_home: Home, rows: Any) -> None:
