@@ -140,7 +140,7 @@ def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], sta
     judged, trust = _judge(study, NetworkModel(network)), 1.0
     if study.modes.names:
         trust = mode_trust(study.validate, NetworkModel(network), study.modes, study.config)
-    scaling = ScalingNumbers(center=fit.scaling.center, scale=fit.scaling.scale)
+    scaling = ScalingNumbers.of(fit.scaling)
     weights, config = weights_of(network), configured(study.config, choices)
     onnx = export_onnx(
         network, judged.calibration, config.window.length, len(study.channels), mode_shares=study.modes.shares,

@@ -27,6 +27,8 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_valida
 from models.calibration import Calibration
 from models.config import Frozen, ModelConfig
 from models.errors import InputError, NotFoundError
+from models.regimes import Regimes
+from models.scaling import Scaling
 from models.source import checked_name
 from models.windows import Channel
 
@@ -54,6 +56,24 @@ class ScalingNumbers(Finite):
     center: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     clip: float = 8.0
+    keys: tuple[int, ...] = ()  # the channels that tell the operating regime, its levels of them, ...
+    levels: tuple[tuple[float, ...], ...] = ()
+    spread: tuple[float, ...] = ()
+    center_in: tuple[tuple[float, ...], ...] = ()  # ... and the centres and scales of all channels in it
+    scale_in: tuple[tuple[float, ...], ...] = ()
+
+    @classmethod
+    def of(cls, scaling: Scaling) -> ScalingNumbers:
+        regimes = scaling.regimes or Regimes((), (), ())
+        return cls(
+            center=scaling.center, scale=scaling.scale, clip=scaling.clip, keys=regimes.keys, levels=regimes.levels,
+            spread=regimes.spread, center_in=scaling.center_in, scale_in=scaling.scale_in,
+        )  # fmt: skip
+
+    @property
+    def scaling(self) -> Scaling:
+        regimes = Regimes(self.keys, self.levels, self.spread) if self.keys else None
+        return Scaling(self.center, self.scale, self.clip, regimes, self.center_in, self.scale_in)
 
 
 class Usual(Finite):

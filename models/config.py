@@ -74,17 +74,20 @@ class HazardConfig(Frozen):
 class NetworkConfig(Frozen):
     """The architecture (a file in ``models/networks``) and how it is fitted."""
 
-    name: str = "tcn"
-    hidden: int = Field(48, ge=4)
-    layers: int = Field(4, ge=1)
-    kernel: int = Field(5, ge=2)
+    name: str = "channels"
+    hidden: int = Field(64, ge=4, multiple_of=4)
+    channel_hidden: int = Field(32, ge=4)  # of the network `channels`: the width in which each channel is read
+    layers: int = Field(3, ge=1)
+    kernel: int = Field(4, ge=2)
+    members: int = Field(1, ge=1)  # networks from other seeds that answer as one
     dropout: float = Field(0.1, ge=0, lt=1)
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     epochs: int = Field(30, ge=1)
     patience: int = Field(8, ge=1)
     batch_size: int = Field(16, ge=1)
     noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
+    hide: float = Field(0.0, ge=0, lt=1)  # share of a piece's channels that training hides, as if they were missing
     crop: int = Field(256, ge=8)  # training sees pieces of at most so many steps, with their left context
     random_start: float = Field(0.0, ge=0, le=1)  # share of pieces whose left context is hidden in training
     mean_weight: float = Field(0.0, ge=0)  # of the squared error of E[min(T, cap)] / cap, beside the likelihood

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence as Ordered
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors.torch
@@ -23,7 +23,7 @@ from models.features import Sequence
 from models.hazard import usual_hazard_over
 from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
-from models.networks import HazardNetwork, build, split_modes
+from models.networks import HazardNetwork, Member, build, split_modes
 from models.pieces import Batch, Piece, cut, shuffled_groups, stack
 from models.scaling import fit_scaling, stride_of
 from models.windows import Channel
@@ -54,19 +54,21 @@ class NetworkFit:
         _require_usable(validate, "validation")
         self.config, self.device, self.modes = config, torch.device(device), modes
         self._train, self._validate = train, validate
-        self._channels = tuple(channel.name for channel in channels)
+        self._channels = channels
         self._cap = config.hazard.cap or config.hazard.edges[-1]
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
         stride = stride_of(int(self._usable.sum()))
         rows = (s.values[np.flatnonzero(s.usable)[::stride]] for s in train)
-        self.scaling = fit_scaling((found for found in rows if len(found)), stride=1)
+        sensors = [i for i, channel in enumerate(channels) if channel.role == "sensor"]
+        self.scaling = fit_scaling((found for found in rows if len(found)), stride=1, regimes_from=sensors)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.network.seed)
             self.network = self._empty_network()
         self._start_at_usual_hazard()
         self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
         self._averaged, self._best = _copy(self.network), _copy(self.network)
+        self._weights = {n: t for n, t in self.network.state_dict().items() if t.is_floating_point()}
         self._epoch, self._best_epoch, self._best_objective, self._best_loss = 0, 0, math.inf, math.inf
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.network.learning_rate, weight_decay=config.network.weight_decay
@@ -163,10 +165,9 @@ class NetworkFit:
         self._best_objective, self._best_loss = about["best_objective"], about["best_loss"]
 
     def _empty_network(self) -> HazardNetwork:
-        ignored = self.config.network.ignore
-        used = [i for i, name in enumerate(self._channels) if name not in ignored]
-        made = build(self.config, self.scaling, len(self._channels), used=used, num_modes=len(self.modes.names))
-        return made.to(self.device)
+        used = [i for i, c in enumerate(self._channels) if c.name not in self.config.network.ignore]
+        kinds = [channel.kind for channel in self._channels]
+        return build(self.config, self.scaling, kinds, used=used, num_modes=len(self.modes.names)).to(self.device)
 
     def _start_at_usual_hazard(self) -> None:
         """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""
@@ -174,7 +175,8 @@ class NetworkFit:
         usual = usual_hazard_over(self.config.hazard.edges, labels)
         with torch.no_grad():
             bias = np.concatenate([np.log(usual) - np.log1p(-usual), np.log(self.modes.shares)])
-            self.network.head.bias.copy_(torch.from_numpy(bias))
+            for member in self.network.members:
+                cast(Member, member).head.bias.copy_(torch.from_numpy(bias))
 
     def _set_learning_rate(self, progress: float) -> None:
         rise = min(1.0, (progress + 1e-3) / WARM_UP)
@@ -183,37 +185,41 @@ class NetworkFit:
             group["lr"] = self.config.network.learning_rate * rise * max(fall, 0.01)
 
     def _stacked(self, pieces: list[Piece]) -> Batch:
-        context, hazard = self.network.body.receptive_field - 1, self.config.hazard
+        context, hazard = self.network.receptive_field - 1, self.config.hazard
         return stack(
             pieces, context, hazard.edges, self._cap, modes=self.modes,
             mode_within=max(hazard.horizons.values(), default=0.0), finding_within=hazard.alarm_within,
         ).to(self.device)  # fmt: skip
 
     def _step(self, batch: Batch) -> tuple[float, float]:
-        """One step of the optimizer; the sum of the steps' losses and their number."""
-        network, count = self.config.network, int(batch.usable.sum())
-        nll, squared, named = self._losses(batch)
-        loss = (nll if named is None else nll + named) / count
-        if network.mean_weight:
-            loss = loss + network.mean_weight * squared / max(1, int((~batch.target.isnan() & batch.usable).sum()))
+        """One step of the optimizer; the sum of the steps' losses, the mean over members, and their number."""
+        network, members = self.config.network, self.network.members
+        count = int(batch.usable.sum())
+        known = max(1, int((~batch.target.isnan() & batch.usable).sum()))
+        total, loss = 0.0, torch.zeros((), device=self.device)
+        for logits in self.network.each(batch.values):
+            nll, squared, named = self._losses(batch, logits)
+            loss = loss + (nll if named is None else nll + named) / count + network.mean_weight * squared / known
+            total += float(nll.detach()) / len(members)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
+        for member in members:
+            torch.nn.utils.clip_grad_norm_(member.parameters(), MAX_GRADIENT)
         self._optimizer.step()
         # Early on the mean follows the weights closely; later it spans 1 / (1 - average) steps.
         done = float(next(iter(self._optimizer.state.values()))["step"])
         decay = min(network.average, done / (done + 10))
-        for name, tensor in self.network.state_dict().items():
-            if tensor.is_floating_point():
-                self._averaged[name].lerp_(tensor, 1 - decay)
-        return float(nll.detach()), float(count)
+        averaged = [self._averaged[name] for name in self._weights]
+        torch._foreach_lerp_(averaged, list(self._weights.values()), 1 - decay)
+        return total, float(count)
 
-    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Sums over usable steps: negative log-likelihood, squared error of E[min(T, cap)] / cap, and modes' loss.
+    def _losses(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of a network's output: sums over usable steps of negative log-likelihood, squared error of
+        E[min(T, cap)] / cap, and modes' loss.
 
         Epochs are judged by the first two alone: what is said of modes never changes which weights are kept.
         """
-        logits, of_modes = split_modes(self.network.valid(batch.values), self.network.num_bins)
+        logits, of_modes = split_modes(output, self.network.num_bins)
         nll = (negative_log_likelihood(logits, batch.exposed, batch.failed) * batch.usable).sum()
         known = batch.usable & ~batch.target.isnan()
         error = (self._mean(logits) - batch.target.nan_to_num()) / self._cap
@@ -229,7 +235,7 @@ class NetworkFit:
         with torch.inference_mode():
             for pieces in _batches(cut(self._validate, 512), self.config.network.batch_size):
                 batch = self._stacked(pieces)
-                nll, squared, _ = self._losses(batch)
+                nll, squared, _ = self._losses(batch, self.network.valid(batch.values))
                 known = (batch.usable & ~batch.target.isnan()).sum()
                 sums += [float(nll), float(batch.usable.sum()), float(squared), float(known)]
         self.network.load_state_dict(own)

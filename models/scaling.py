@@ -1,50 +1,83 @@
-"""Scaling of channels: centre and spread of each, from training machines only.
+"""Scaling of channels: centre and spread of each, from training machines only, within each operating regime.
 
 The one idea: it is fitted from quantiles, so that stuck sensors and spikes do not set the scale, and applied
 inside the model's graph, so that whoever asks sends canonical units. A channel that never moves keeps scale 1.
+
+Legend: T steps, C channels, R regimes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from models.errors import InputError
 from models.hazard import Float32
+from models.regimes import Regimes, find_regimes
 
 # Rows kept for the quantiles; more change nothing in the third digit.
 MAX_ROWS = 200_000
 # Distance between the 5 % and the 95 % quantile of a normal distribution, in standard deviations.
 NORMAL_SPREAD = 3.2897
+MIN_ROWS = 50  # of a channel in a regime, for a centre and a scale of its own
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """``scaled = clip((value - center) / scale, -clip, clip)`` for each channel; NaN becomes 0 with mask 0."""
+    """``scaled = clip((value - center) / scale, -clip, clip)`` for each channel; NaN becomes 0 with mask 0.
+
+    With ``regimes``, ``center_in`` and ``scale_in`` [R, C] go before ``center`` and ``scale``, which hold where the
+    regime is unknown.
+    """
 
     center: tuple[float, ...]
     scale: tuple[float, ...]
     clip: float = 8.0
+    regimes: Regimes | None = None
+    center_in: tuple[tuple[float, ...], ...] = ()
+    scale_in: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.center) != len(self.scale) or any(not s > 0 for s in self.scale):
+        centers, scales = (self.center, *self.center_in), (self.scale, *self.scale_in)
+        whole = {len(row) for row in (*centers, *scales)} == {len(self.center)} and len(centers) == len(scales)
+        in_regimes = 0 if self.regimes is None else len(self.regimes.levels)
+        if not whole or len(self.center_in) != in_regimes or any(not s > 0 for row in scales for s in row):
             raise InputError(
-                "Scaling is broken", expected="a centre and a positive scale for each channel",
-                found=f"{len(self.center)} centres, scales {self.scale}",
+                "Scaling is broken", expected="a centre and a positive scale for each channel, and in each regime",
+                found=f"{len(self.center)} centres, scales {self.scale}, {len(self.center_in)} of {in_regimes} regimes",
             )  # fmt: skip
+
+    @property
+    def centers(self) -> Float32:
+        """Centres [R + 1, C] of each regime; the last where the regime is unknown."""
+        return np.array([*self.center_in, self.center], np.float32)
+
+    @property
+    def scales(self) -> Float32:
+        return np.array([*self.scale_in, self.scale], np.float32)
 
     def apply(self, values: Float32) -> Float32:
         """Scaled values [..., C] float32, NaN kept."""
-        center, scale = np.asarray(self.center, np.float32), np.asarray(self.scale, np.float32)
+        center = self.usual(values)
+        scale: Float32 = self.scales[0] if self.regimes is None else self.scales[self.regimes.of(values)]
         scaled: Float32 = np.clip((values - center) / scale, -self.clip, self.clip)
         return scaled
 
+    def usual(self, values: Float32) -> Float32:
+        """The centre of each channel in the regimes that values [..., C] are in; [C] or [..., C]."""
+        found: Float32 = self.centers[0] if self.regimes is None else self.centers[self.regimes.of(values)]
+        return found
+
     def select(self, channels: Sequence[int]) -> Scaling:
-        """The scaling of some channels, in the order given."""
-        return Scaling(
-            tuple(self.center[i] for i in channels), tuple(self.scale[i] for i in channels), self.clip
+        """The scaling of some channels, in the order given; regimes are still told by all of them."""
+        def chosen(row: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(row[i] for i in channels)
+
+        return replace(
+            self, center=chosen(self.center), scale=chosen(self.scale),
+            center_in=tuple(map(chosen, self.center_in)), scale_in=tuple(map(chosen, self.scale_in)),
         )  # fmt: skip
 
 
@@ -53,10 +86,13 @@ def stride_of(num_rows: int) -> int:
     return max(1, num_rows // MAX_ROWS)
 
 
-def fit_scaling(series: Iterable[Float32], *, stride: int | None = None, clip: float = 8.0) -> Scaling:
+def fit_scaling(
+    series: Iterable[Float32], *, stride: int | None = None, clip: float = 8.0, regimes_from: Sequence[int] = ()
+) -> Scaling:
     """Median and robust spread of each channel over series [T, C] of training machines, one row in ``stride``.
 
-    Without a ``stride`` it follows from the number of rows; 1 where they are thinned already.
+    Without a ``stride`` it follows from the number of rows; 1 where they are thinned already. ``regimes_from`` are
+    the channels that may tell an operating regime.
 
     A channel whose middle 90 % do not move takes its standard deviation; one that never moves, or has no value,
     scale 1. Raises InputError where there is no series.
@@ -65,9 +101,33 @@ def fit_scaling(series: Iterable[Float32], *, stride: int | None = None, clip: f
     if not parts:
         raise InputError("Nothing to fit a scaling on", expected="at least one training series", found="none")
     stride = stride or stride_of(sum(len(part) for part in parts))
-    rows = np.concatenate([part[::stride] for part in parts]).astype(np.float64)
-    fitted = [_center_and_scale(column[np.isfinite(column)]) for column in rows.T]
-    return Scaling(tuple(center for center, _ in fitted), tuple(scale for _, scale in fitted), clip)
+    rows = np.concatenate([part[::stride] for part in parts])
+    center, scale = _of_columns(rows)
+    regimes = find_regimes(rows, regimes_from)
+    if regimes is None:
+        return Scaling(center, scale, clip)
+    of_row = regimes.of(rows)
+    parts = [rows[of_row == r] for r in range(len(regimes.levels))]
+    found = [_in_regime(part, center, scale, regimes_from, regimes.keys) for part in parts]
+    return Scaling(center, scale, clip, regimes, tuple(c for c, _ in found), tuple(s for _, s in found))
+
+
+def _of_columns(rows: Float32) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    fitted = [_center_and_scale(column[np.isfinite(column)]) for column in rows.T.astype(np.float64)]
+    return tuple(center for center, _ in fitted), tuple(scale for _, scale in fitted)
+
+
+def _in_regime(
+    rows: Float32, center: tuple[float, ...], scale: tuple[float, ...], sensors: Sequence[int], keys: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Sensors by the regime's own rows; what the logs say, and the keys themselves, as everywhere."""
+    own = _of_columns(rows)
+    enough = np.isfinite(rows).sum(axis=0) >= MIN_ROWS
+    chosen = [c in sensors and c not in keys and bool(enough[c]) for c in range(len(center))]
+    return (
+        tuple(o if mine else c for o, c, mine in zip(own[0], center, chosen, strict=True)),
+        tuple(o if mine else s for o, s, mine in zip(own[1], scale, chosen, strict=True)),
+    )
 
 
 def _center_and_scale(column: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float]:

@@ -49,14 +49,13 @@ def by_series(bundle: Bundle, device: str) -> Answers:
     import torch
 
     from models.networks import NetworkModel, build, load_weights
-    from models.scaling import Scaling
 
     if device == "cpu":
         torch.set_num_threads(1)  # Ray gives a task one core
     spec = bundle.spec
     used = [i for i, channel in enumerate(spec.channels) if channel.name not in spec.config.network.ignore]
-    scaling = Scaling(tuple(spec.scaling.center), tuple(spec.scaling.scale))
-    network = build(spec.config, scaling, len(spec.channels), used=used, num_modes=len(spec.failure_modes))
+    kinds = [channel.kind for channel in spec.channels]
+    network = build(spec.config, spec.scaling.scaling, kinds, used=used, num_modes=len(spec.failure_modes))
     assert bundle.weights is not None, "a network has weights"
     load_weights(network, bundle.weights)
     model = NetworkModel(network.to(device))

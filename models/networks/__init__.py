@@ -1,17 +1,18 @@
 """Sequence networks, one file an architecture: canonical windows in, hazard logits out.
 
-The one idea: everything an architecture need not know is here, once: scaling, masks, left padding and the hazard
-head are inside the graph, so a network takes canonical units with NaN for no value, whatever body it has. A new
-architecture is a file with a body (``receptive_field``; [B, I, T + R - 1] -> [B, H, T]) and a line in BODIES.
+The one idea: everything an architecture need not know is here, once: scaling within regimes, masks, left padding and
+the hazard head are inside the graph, so a network takes canonical units with NaN for no value, whatever body it has. A
+new architecture is a file with a body (``receptive_field``; [B, I, T + R - 1] -> [B, H, T], I as in ``Layout``) and a
+line in BODIES. Several ``members`` are trained side by side from other seeds and answer as one: the mean of logits.
 
-Legend: B batch, T steps, W window, C channels, I inputs, H hidden, R receptive field, K1 hazard bins,
+Legend: B batch, T steps, W window, C channels, I inputs, H hidden, R receptive field, G regimes, K1 hazard bins,
 M failure modes, whose logits follow the bins' wherever a network has any: K1 stands for K1 + M there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import safetensors.torch
@@ -22,12 +23,36 @@ from torch import Tensor, nn
 from models.config import ModelConfig
 from models.errors import InputError
 from models.hazard import Float32
+from models.networks.channels import Channels
 from models.networks.gru import Gru
+from models.networks.layout import Layout
 from models.networks.tcn import Tcn
 from models.scaling import Scaling
 
 Logits = TypeVar("Logits", Tensor, Float32)
-BODIES: dict[str, Callable[[ModelConfig, int], Tcn | Gru]] = {"tcn": Tcn, "gru": Gru}
+Body = Channels | Tcn | Gru
+BODIES: dict[str, Callable[[ModelConfig, Layout], Body]] = {"channels": Channels, "tcn": Tcn, "gru": Gru}
+
+
+class Member(nn.Module):
+    """A body with its head: inputs [B, I, T + R - 1] -> logits [B, T, K1]."""
+
+    def __init__(self, config: ModelConfig, layout: Layout, num_outputs: int) -> None:
+        super().__init__()
+        self.body = BODIES[config.network.name](config, layout)
+        self.head = nn.Linear(config.network.hidden, num_outputs)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def forward(self, inputs_BIT: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(inputs_BIT).transpose(1, 2))
+        return logits
+
+    def last(self, inputs_BIR: Tensor) -> Tensor:
+        """Logits [B, K1] of windows as long as the receptive field."""
+        body = self.body
+        out = body.last(inputs_BIR) if isinstance(body, Channels) else body(inputs_BIR)
+        logits: Tensor = self.head(out[:, :, 0])
+        return logits
 
 
 class HazardNetwork(nn.Module):
@@ -36,53 +61,89 @@ class HazardNetwork(nn.Module):
     center: Tensor
     scale: Tensor
     used: Tensor
+    keys: Tensor
+    levels: Tensor
+    spread: Tensor
 
     def __init__(
-        self, body: Tcn | Gru, config: ModelConfig, scaling: Scaling, used: Sequence[int], num_modes: int = 0
+        self, config: ModelConfig, scaling: Scaling, layout: Layout, used: Sequence[int], num_modes: int
     ) -> None:
         super().__init__()
-        self.body = body
         self.num_bins = len(config.hazard.edges) + 1
-        self.head = nn.Linear(config.network.hidden, self.num_bins + num_modes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        self.noise, self.clip = config.network.noise, scaling.clip
+        num_outputs = self.num_bins + num_modes
+        made = [Member(config, layout, num_outputs) for _ in range(config.network.members)]
+        self.members = nn.ModuleList(made)
+        self.num_outputs, self.receptive_field = num_outputs, made[0].body.receptive_field
+        self.noise, self.hide, self.clip = config.network.noise, config.network.hide, scaling.clip
         kept = scaling.select(used)
-        self.register_buffer("center", torch.tensor(kept.center, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(kept.scale, dtype=torch.float32))
+        self.register_buffer("center", torch.from_numpy(kept.centers))
+        self.register_buffer("scale", torch.from_numpy(kept.scales))
         self.register_buffer("used", torch.tensor(list(used), dtype=torch.int64))
+        if scaling.regimes is not None:
+            spread = torch.tensor(scaling.regimes.spread)
+            self.register_buffer("keys", torch.tensor(scaling.regimes.keys, dtype=torch.int64))
+            self.register_buffer("levels", torch.tensor(scaling.regimes.levels) / spread)
+            self.register_buffer("spread", spread)
 
     def forward(self, values_BTC: Tensor) -> Tensor:
         """Logits of every step [B, T, K1]; steps before the first count as NaN."""
-        inputs_BIT = nn.functional.pad(self._inputs(values_BTC), (self.body.receptive_field - 1, 0))
-        return self._logits(inputs_BIT)
+        inputs_BIT = nn.functional.pad(self.inputs(values_BTC), (self.receptive_field - 1, 0))
+        return self._mean([member(inputs_BIT) for member in self.members])
 
     def valid(self, values_BTC: Tensor) -> Tensor:
         """Logits of the steps whose receptive field is given: values [B, R - 1 + T, C] -> [B, T, K1]."""
-        return self._logits(self._inputs(values_BTC))
+        return self._mean(self.each(values_BTC))
+
+    def each(self, values_BTC: Tensor) -> list[Tensor]:
+        """``valid`` of each member."""
+        inputs_BIT = self.inputs(values_BTC)
+        return [member(inputs_BIT) for member in self.members]
 
     def last(self, values_BWC: Tensor) -> Tensor:
         """Logits [B, K1] of the windows' last step, the one that is served; equals ``forward(...)[:, -1]``."""
-        return self.valid(values_BWC[:, -self.body.receptive_field :])[:, 0]
+        inputs_BIR = self.inputs(values_BWC[:, -self.receptive_field :])
+        return self._mean([cast(Member, member).last(inputs_BIR) for member in self.members])
 
-    def _inputs(self, values_BTC: Tensor) -> Tensor:
-        """Scaled values with 0 for no value, then the mask: [B, 2 C, T]."""
+    def inputs(self, values_BTC: Tensor) -> Tensor:
+        """What bodies see [B, I, T], rows as in ``Layout``."""
+        regime_BTG = self._regime(values_BTC) if hasattr(self, "keys") else None
         values_BTC = values_BTC.index_select(2, self.used)
         missing_BTC = torch.isnan(values_BTC)
-        scaled_BTC = ((values_BTC - self.center) / self.scale).clamp(-self.clip, self.clip)
+        if self.training and self.hide:
+            hidden = torch.rand(len(values_BTC), 1, values_BTC.shape[2], device=values_BTC.device) < self.hide
+            missing_BTC = missing_BTC | hidden
+        center, scale = (self.center, self.scale) if regime_BTG is None else (
+            regime_BTG @ self.center, regime_BTG @ self.scale
+        )  # fmt: skip
+        scaled_BTC = ((values_BTC - center) / scale).clamp(-self.clip, self.clip)
         if self.training and self.noise:
             scaled_BTC = scaled_BTC + self.noise * torch.randn_like(scaled_BTC)
         scaled_BTC = torch.where(missing_BTC, torch.zeros_like(scaled_BTC), scaled_BTC)
-        return torch.cat([scaled_BTC, (~missing_BTC).to(scaled_BTC.dtype)], dim=2).transpose(1, 2)
+        parts = [scaled_BTC, (~missing_BTC).to(scaled_BTC.dtype)]
+        parts += [] if regime_BTG is None else [regime_BTG[:, :, :-1]]
+        return torch.cat(parts, dim=2).transpose(1, 2)
 
-    def _logits(self, inputs_BIT: Tensor) -> Tensor:
-        logits_BTK: Tensor = self.head(self.body(inputs_BIT).transpose(1, 2))
-        return logits_BTK
+    def _regime(self, values_BTC: Tensor) -> Tensor:
+        """A 1 at each step's regime [B, T, G + 1], at the last where no key has a value; ``Regimes.of`` in torch."""
+        keys_BTQ = values_BTC.index_select(2, self.keys) / self.spread
+        away_BTG = ((keys_BTQ[:, :, None] - self.levels) ** 2).nan_to_num(0.0).sum(3)
+        nearest_BT = torch.where(torch.isnan(keys_BTQ).all(2), len(self.levels), away_BTG.argmin(2))
+        return nn.functional.one_hot(nearest_BT, len(self.levels) + 1).to(values_BTC.dtype)
+
+    @staticmethod
+    def _mean(logits: list[Tensor]) -> Tensor:
+        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
 
 
 def build(
-    config: ModelConfig, scaling: Scaling, num_channels: int, *, used: Sequence[int] | None = None, num_modes: int = 0
+    config: ModelConfig,
+    scaling: Scaling,
+    kinds: Sequence[str],
+    *,
+    used: Sequence[int] | None = None,
+    num_modes: int = 0,
 ) -> HazardNetwork:
-    """An untrained network; ``used`` are the channels it reads (all of them by default).
+    """An untrained network over channels of these kinds; ``used`` are those it reads (all of them by default).
 
     Raises InputError for an unknown name, a receptive field longer than the window, or a scaling that does not
     fit the channels.
@@ -90,19 +151,21 @@ def build(
     name = config.network.name
     if name not in BODIES:
         raise InputError("Unknown network", expected=f"one of {', '.join(BODIES)}", found=repr(name))
-    if len(scaling.center) != num_channels:
-        raise InputError("Scaling does not fit", expected=f"{num_channels} channels", found=len(scaling.center))
-    used = range(num_channels) if used is None else used
+    if len(scaling.center) != len(kinds):
+        raise InputError("Scaling does not fit", expected=f"{len(kinds)} channels", found=len(scaling.center))
+    used = range(len(kinds)) if used is None else used
     if not used:
         raise InputError("A network needs a channel", expected="at least one that is not ignored", found="none")
-    body = BODIES[name](config, 2 * len(used))
-    if body.receptive_field > config.window.length:
+    num_regimes = 0 if scaling.regimes is None else len(scaling.regimes.levels)
+    layout = Layout(tuple(kinds[i] for i in used), num_regimes)
+    network = HazardNetwork(config, scaling, layout, used, num_modes)
+    if network.receptive_field > config.window.length:
         raise InputError(
             "The network looks back further than its window", expected=f"at most {config.window.length} steps",
-            found=body.receptive_field, where=f"network {name}",
+            found=network.receptive_field, where=f"network {name}",
             do="Lower network.layers or network.kernel, or raise window.length",
         )  # fmt: skip
-    return HazardNetwork(body, config, scaling, used, num_modes)
+    return network
 
 
 def split_modes(logits: Logits, num_bins: int) -> tuple[Logits, Logits]:
@@ -149,9 +212,9 @@ class NetworkModel:
 
         Equal to ``logits`` of the rows' windows up to float32 rounding, at the cost of one pass over the history.
         """
-        context = self.network.body.receptive_field - 1
+        context = self.network.receptive_field - 1
         device = self.network.center.device
-        parts = [np.empty((0, self.network.head.out_features), np.float32)]
+        parts = [np.empty((0, self.network.num_outputs), np.float32)]
         with torch.inference_mode():
             start = 0
             while start < len(rows):
@@ -170,7 +233,7 @@ class NetworkModel:
     def answers(self, values: Float32) -> tuple[Float32, Float32]:
         """Windows [B, W, C] -> uncalibrated hazard logits [B, K1] and mode logits [B, M]."""
         device = self.network.center.device
-        parts = [np.empty((0, self.network.head.out_features), np.float32)]
+        parts = [np.empty((0, self.network.num_outputs), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(values), self.batch_size):
                 # A copy: windows may be read-only views of shared memory, which torch warns about.

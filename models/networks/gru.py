@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.networks.layout import Layout
 
 
 class Gru(nn.Module):
     """x [B, I, T + R - 1] -> [B, H, T]."""
 
-    def __init__(self, config: ModelConfig, num_inputs: int) -> None:
+    def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
         network = config.network
         self.patch, self.num_patches = network.kernel, max(1, config.window.length // network.kernel)
         self.receptive_field = self.patch * self.num_patches
-        self.embed = nn.Conv1d(num_inputs, network.hidden, self.patch)
+        self.embed = nn.Conv1d(layout.num_inputs, network.hidden, self.patch)
         self.gru = nn.GRU(network.hidden, network.hidden, network.layers, batch_first=True)
         self.dropout = nn.Dropout(network.dropout)
 

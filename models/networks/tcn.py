@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.networks.layout import Layout
 
 
 class Tcn(nn.Module):
     """x [B, I, T + R - 1] -> [B, H, T]."""
 
-    def __init__(self, config: ModelConfig, num_inputs: int) -> None:
+    def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
         network = config.network
         self.receptive_field = 1 + (network.kernel - 1) * (2**network.layers - 1)
-        self.stem = nn.Conv1d(num_inputs, network.hidden, 1)
+        self.stem = nn.Conv1d(layout.num_inputs, network.hidden, 1)
         self.layers = nn.ModuleList(
             _Layer(network.hidden, network.kernel, 2**depth, network.dropout) for depth in range(network.layers)
         )

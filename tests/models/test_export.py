@@ -25,8 +25,8 @@ def exported(request: pytest.FixtureRequest) -> tuple[NetworkModel, bytes]:
         window=WindowConfig(length=W), network=NetworkConfig(name=name, layers=layers, kernel=kernel, hidden=16)
     )
     torch.manual_seed(0)
-    network = build(config, Scaling((20.0, 1.0, 0.0, 5.0), (3.0, 0.1, 1.0, 9.0)), C, used=(0, 1, 3)).eval()
-    torch.nn.init.normal_(network.head.weight)
+    network = build(config, Scaling((20.0, 1.0, 0.0, 5.0), (3.0, 0.1, 1.0, 9.0)), ["number"] * C, used=(0, 1, 3)).eval()
+    torch.nn.init.normal_(network.members[0].head.weight)
     return NetworkModel(network), export_onnx(network, CALIBRATION, W, C)
 
 
@@ -61,6 +61,6 @@ def test_names_types_and_shapes_are_the_contract(exported: tuple[NetworkModel, b
 
 def test_prints_nothing(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
     config = ModelConfig(network=NetworkConfig(hidden=4))
-    export_onnx(build(config, Scaling((0.0,), (1.0,)), 1), Calibration(), 64, 1)
+    export_onnx(build(config, Scaling((0.0,), (1.0,)), ["number"]), Calibration(), 64, 1)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list

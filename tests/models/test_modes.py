@@ -141,7 +141,7 @@ def test_unnamed_modes_change_nothing_about_the_total() -> None:
     asked, unasked = fitted(NO_MODES, epochs=2), fitted(NO_MODES, named=False, epochs=2)
     assert asked.state() == unasked.state()
     unnamed = fitted(MODES, named=False, epochs=2)
-    bias = unnamed.network.head.bias[len(EDGES) + 1 :].detach().numpy()
+    bias = unnamed.network.members[0].head.bias[len(EDGES) + 1 :].detach().numpy()
     np.testing.assert_allclose(bias, np.log(MODES.shares), atol=0.01)  # weight decay alone
 
 
@@ -160,8 +160,8 @@ def test_the_order_in_which_machines_come_does_not_change_the_modes() -> None:
 
 def network_of(modes: Modes) -> NetworkModel:
     torch.manual_seed(3)
-    made = build(CONFIG, Scaling((0.0, 0.0), (1.0, 1.0)), 2, num_modes=len(modes.names)).eval()
-    torch.nn.init.normal_(made.head.weight)
+    made = build(CONFIG, Scaling((0.0, 0.0), (1.0, 1.0)), ["number"] * 2, num_modes=len(modes.names)).eval()
+    torch.nn.init.normal_(made.members[0].head.weight)
     return NetworkModel(made)
 
 

@@ -12,7 +12,11 @@ from models.networks import BODIES, HazardNetwork, NetworkModel, build, load_wei
 from models.scaling import Scaling
 
 W, C = 16, 3
-SETTINGS = {"tcn": {"kernel": 2, "layers": 3}, "gru": {"kernel": 4, "layers": 1}}
+SETTINGS = {
+    "channels": {"kernel": 4, "layers": 2, "channel_hidden": 8, "members": 2},
+    "tcn": {"kernel": 2, "layers": 3},
+    "gru": {"kernel": 4, "layers": 1},
+}
 
 
 def config(name: str, **network: object) -> ModelConfig:
@@ -26,9 +30,10 @@ def config(name: str, **network: object) -> ModelConfig:
 
 def network(name: str, **kwargs: object) -> HazardNetwork:
     torch.manual_seed(0)
-    built = build(config(name, **kwargs), Scaling((1.0, -2.0, 0.0), (2.0, 1.0, 5.0)), C)
+    built = build(config(name, **kwargs), Scaling((1.0, -2.0, 0.0), (2.0, 1.0, 5.0)), ["number"] * C)
     # The head starts near zero; here differences must be seen.
-    torch.nn.init.normal_(built.head.weight)
+    for member in built.members:
+        torch.nn.init.normal_(member.head.weight)
     return built.eval()
 
 
@@ -72,7 +77,7 @@ def test_every_step_of_the_receptive_field_is_seen(name: str) -> None:
     net = network(name)
     window = np.zeros((1, W, C), np.float32)
     moved = window.copy()
-    moved[0, W - net.body.receptive_field] = 3
+    moved[0, W - net.receptive_field] = 3
     model = NetworkModel(net)
     assert np.abs(model.logits(window) - model.logits(moved)).max() > 1e-7
 
@@ -97,7 +102,7 @@ def test_a_window_without_any_value_and_a_wild_one_give_finite_answers(name: str
 @each
 def test_weights_survive_bytes(name: str) -> None:
     net = network(name)
-    other = build(config(name), Scaling((0.0,) * C, (1.0,) * C), C)
+    other = build(config(name), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C)
     load_weights(other, weights_of(net))
     windows = padded_windows(history(5))
     np.testing.assert_array_equal(NetworkModel(net).logits(windows), NetworkModel(other).logits(windows))
@@ -105,7 +110,7 @@ def test_weights_survive_bytes(name: str) -> None:
 
 def test_an_ignored_channel_changes_nothing() -> None:
     torch.manual_seed(0)
-    net = build(config("tcn"), Scaling((0.0,) * C, (1.0,) * C), C, used=(0, 2))
+    net = build(config("tcn"), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C, used=(0, 2))
     windows = padded_windows(history(5))
     changed = windows.copy()
     changed[:, :, 1] = 7
@@ -114,20 +119,20 @@ def test_an_ignored_channel_changes_nothing() -> None:
 
 def test_a_receptive_field_longer_than_the_window_is_refused() -> None:
     with pytest.raises(InputError, match="expected at most 16 steps, found 31"):
-        build(config("tcn", layers=4, kernel=3), Scaling((0.0,) * C, (1.0,) * C), C)
+        build(config("tcn", layers=4, kernel=3), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C)
 
 
 def test_an_unknown_network_is_refused() -> None:
     unknown = config("tcn").model_copy(update={"network": NetworkConfig(name="oracle")})
-    with pytest.raises(InputError, match="one of tcn, gru, found 'oracle'"):
-        build(unknown, Scaling((0.0,) * C, (1.0,) * C), C)
+    with pytest.raises(InputError, match="one of channels, tcn, gru, found 'oracle'"):
+        build(unknown, Scaling((0.0,) * C, (1.0,) * C), ["number"] * C)
 
 
 def test_a_scaling_of_other_channels_is_refused() -> None:
     with pytest.raises(InputError, match="3 channels, found 2"):
-        build(config("tcn"), Scaling((0.0,) * 2, (1.0,) * 2), C)
+        build(config("tcn"), Scaling((0.0,) * 2, (1.0,) * 2), ["number"] * C)
 
 
 def test_a_network_that_ignores_every_channel_is_refused() -> None:
     with pytest.raises(InputError, match="needs a channel"):
-        build(config("tcn"), Scaling((0.0,) * C, (1.0,) * C), C, used=())
+        build(config("tcn"), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C, used=())

@@ -27,7 +27,7 @@ def plant_home(plant_home: Home) -> Home:
     network = plain.config.network.model_copy(update={"layers": 2, "kernel": 2, "hidden": 8})
     config = plain.config.model_copy(update={"network": network})
     torch.manual_seed(0)
-    made = build(config, Scaling((60.0, 1.0, 0.0, 0.0), (3.0, 1.0, 1.0, 1.0)), 4, num_modes=3).eval()
+    made = build(config, Scaling((60.0, 1.0, 0.0, 0.0), (3.0, 1.0, 1.0, 1.0)), ["number"] * 4, num_modes=3).eval()
     torch.nn.init.normal_(made.head.weight)
     spec = plain.model_copy(update={
         "version": "modes", "config": config, "failure_modes": NAMES, "mode_trust": TRUST,

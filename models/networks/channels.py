@@ -1,0 +1,135 @@
+"""The default network: a set of channels, each read by the same encoder, pooled by attention into one state.
+
+The one idea: time is mixed within a channel and channels are mixed at the end. So a model does not depend on which
+sensors a plant has or how they are ordered, a missing one is simply no member of the set, and the answer with one
+channel exchanged (``occluded``) costs a pooling, not a pass. In time, patches of ``kernel`` steps are joined
+``kernel`` at a time: convolutions with dilation 1, k, k^2, ... over a history; a window needs only every k-th.
+
+A channel's embedding is that of its kind (temperature, pressure, ...: what plants share) plus its own (this plant's).
+
+Source: Zaheer et al. (2017), "Deep sets", arXiv:1703.06114; Lee et al. (2019), "Set transformer", arXiv:1810.00825
+(pooling by attention from learned seeds); van den Oord et al. (2016), "WaveNet", arXiv:1609.03499 (dilations).
+Legend: B batch, T steps, I inputs, C channels, D a channel's hidden width, H hidden, R receptive field, S seeds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, gelu, max_pool1d
+
+from models.config import ModelConfig
+from models.networks.layout import Layout
+from models.units import CANONICAL_UNIT
+
+KINDS = {kind: number for number, kind in enumerate(CANONICAL_UNIT)}
+EMBEDDING = 16
+SEEDS = 4  # of the attention; each pools its share of the hidden width
+UNSEEN = -1e4  # added to the attention of a channel without a value in the window
+
+
+class Channels(nn.Module):
+    """x [B, I, T + R - 1] -> [B, H, T]."""
+
+    kind: Tensor
+
+    def __init__(self, config: ModelConfig, layout: Layout) -> None:
+        super().__init__()
+        network = config.network
+        self.num_channels, self.num_regimes = len(layout.kinds), layout.num_regimes
+        self.kernel, self.receptive_field = network.kernel, network.kernel**network.layers
+        width, hidden = network.channel_hidden, network.hidden
+        kinds = [KINDS.get(kind, len(KINDS)) for kind in layout.kinds]
+        self.register_buffer("kind", torch.tensor(kinds, dtype=torch.int64))
+        self.of_kind = nn.Embedding(len(KINDS) + 1, EMBEDDING)
+        self.own = nn.Parameter(torch.randn(self.num_channels, EMBEDDING) * 0.5)
+        nn.init.normal_(self.of_kind.weight, std=0.5)
+        self.stem = nn.Conv1d(2, width, self.kernel)
+        self.film = nn.Linear(EMBEDDING, 2 * width)
+        self.layers = nn.ModuleList(_Layer(width, self.kernel, network.dropout) for _ in range(network.layers - 1))
+        self.key, self.key_of = nn.Conv1d(width, SEEDS, 1), nn.Linear(EMBEDDING, SEEDS)
+        self.value, self.value_of = nn.Conv1d(width, hidden, 1), nn.Linear(EMBEDDING, 2 * hidden)
+        self.regime = nn.Parameter(torch.randn(hidden, self.num_regimes) * 0.02) if self.num_regimes else None
+        self.norm = nn.LayerNorm(hidden)
+        self.mix = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(network.dropout), nn.Linear(hidden, hidden)
+        )
+
+    def forward(self, x_BIT: Tensor) -> Tensor:
+        seen_BCT = max_pool1d(self._mask(x_BIT), self.receptive_field, 1)
+        keys, values = self._judged(self._tokens(x_BIT, window=False), len(x_BIT))
+        return self._pooled(keys, values, seen_BCT, x_BIT[:, :, self.receptive_field - 1 :])
+
+    def last(self, x_BIR: Tensor) -> Tensor:
+        """``forward`` of windows as long as the receptive field, [B, I, R] -> [B, H, 1], at a fraction of its cost."""
+        keys, values = self._judged(self._tokens(x_BIR, window=True), len(x_BIR))
+        return self._pooled(keys, values, self._mask(x_BIR).amax(2, keepdim=True), x_BIR[:, :, -1:])
+
+    def occluded(self, x_1IR: Tensor, usual_1IR: Tensor) -> Tensor:
+        """One window and a usual one -> [C + 2, H, 1]: each channel exchanged for the usual one, none, all of them."""
+        num = self.num_channels
+        both = torch.cat([x_1IR, usual_1IR])
+        keys, values = self._judged(self._tokens(both, window=True), 2)
+        seen_BC = self._mask(both).amax(2)
+        usual = torch.cat([torch.eye(num), torch.zeros(1, num), torch.ones(1, num)]).to(x_1IR.device) > 0
+        keys = torch.where(usual[:, :, None, None], keys[1:], keys[:1])
+        values = torch.where(usual[:, :, None, None], values[1:], values[:1])
+        seen = torch.where(usual, seen_BC[1:], seen_BC[:1])[:, :, None]
+        return self._pooled(keys, values, seen, x_1IR[:, :, -1:].expand(num + 2, -1, -1))
+
+    def _mask(self, x_BIT: Tensor) -> Tensor:
+        return x_BIT[:, self.num_channels : 2 * self.num_channels]
+
+    def _embedding(self) -> Tensor:
+        embedded: Tensor = self.of_kind(self.kind) + self.own
+        return embedded
+
+    def _tokens(self, x_BIT: Tensor, *, window: bool) -> Tensor:
+        """[B, I, T + R - 1] -> [B C, D, T]; of a ``window`` [B, I, R] the last step alone, [B C, D, 1]."""
+        num = self.num_channels
+        pairs = torch.stack([x_BIT[:, :num], x_BIT[:, num : 2 * num]], dim=2)
+        x = pairs.reshape(-1, 2, x_BIT.shape[2])
+        x = conv1d(x, self.stem.weight, self.stem.bias, stride=self.kernel if window else 1)
+        gain, shift = self.film(self._embedding())[:, :, None].chunk(2, dim=1)
+        x = gelu(x.reshape(-1, num, x.shape[1], x.shape[2]) * (1 + gain) + shift).reshape(x.shape)
+        for depth, layer in enumerate(self.layers):
+            x = layer(x, 1 if window else self.kernel ** (depth + 1), window)
+        return x
+
+    def _judged(self, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Tokens [B C, D, T] -> attention's keys [B, C, S, T] and values [B, C, H, T]."""
+        embedded = self._embedding()
+        gain, shift = self.value_of(embedded)[:, :, None].chunk(2, dim=1)
+        shape = (batch, self.num_channels, -1, x.shape[2])
+        keys = self.key(x).reshape(shape) + self.key_of(embedded)[:, :, None]
+        return keys, gelu(self.value(x).reshape(shape) * (1 + gain) + shift)
+
+    def _pooled(self, keys: Tensor, values: Tensor, seen_BCT: Tensor, x_BIT: Tensor) -> Tensor:
+        num_rows, num, hidden, steps = values.shape
+        weights = (keys + (seen_BCT[:, :, None] <= 0) * UNSEEN).softmax(dim=1)
+        each = values.reshape(num_rows, num, SEEDS, hidden // SEEDS, steps)
+        state = (weights[:, :, :, None] * each).sum(1).reshape(num_rows, hidden, steps) * math.sqrt(num)
+        if self.regime is not None:
+            state = state + torch.einsum("hr,brt->bht", self.regime, x_BIT[:, 2 * num :])
+        state_BTH = state.transpose(1, 2)
+        out: Tensor = state_BTH + self.mix(self.norm(state_BTH))
+        return out.transpose(1, 2)
+
+
+class _Layer(nn.Module):
+    """Joins ``kernel`` neighbours, ``dilation`` steps apart; in a window, of which only those are there, by stride."""
+
+    def __init__(self, width: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.conv, self.mix = nn.Conv1d(width, width, kernel), nn.Conv1d(width, width, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, dilation: int, window: bool) -> Tensor:
+        stride = self.kernel if window else 1
+        joined = conv1d(x, self.conv.weight, self.conv.bias, stride=stride, dilation=dilation)
+        newest = x[:, :, self.kernel - 1 :: stride] if window else x[:, :, -joined.shape[2] :]
+        out: Tensor = newest + self.dropout(self.mix(gelu(joined)))
+        return out

@@ -1,0 +1,20 @@
+"""What a network's inputs are: the rows of x [B, I, T], in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """C scaled channels (0 for no value), their C masks, and a 1 in the row of the step's regime (R rows, or none).
+
+    ``kinds`` [C] are the channels' kinds (``models.units``).
+    """
+
+    kinds: tuple[str, ...]
+    num_regimes: int = 0
+
+    @property
+    def num_inputs(self) -> int:
+        return 2 * len(self.kinds) + self.num_regimes

@@ -1,0 +1,107 @@
+"""Operating regimes: the few states between which a machine switches, and in each of which its sensors read otherwise.
+
+The one idea: a regime is what explains most of what most sensors do. Channels that dwell at a few distinct levels
+(settings, loads, on and off) are candidates; their joint levels count as regimes only where they explain the sensors'
+variance, so that neither a coarsely rounded sensor nor a stage of wear is taken for one. Found on training machines.
+
+Legend: N rows, C channels, R regimes, Q keys (the channels that tell the regime). Source: Heimes (2008), "Recurrent
+neural networks for remaining useful life estimation", PHM08 (scaling within the regimes of C-MAPSS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.hazard import Float32, Float64
+
+MAX_REGIMES = 16
+BINS = 40  # of a channel's range; levels are runs of bins that an empty one parts
+EMPTY = 0.002  # share of rows under which a bin is empty: machines pass through on their way to another level
+DWELLING = 0.95  # share of rows that must lie in levels
+MIN_SHARE = 0.01  # of rows, for a regime
+EXPLAINED = 0.8  # of a sensor's variance, in the median over sensors that are no keys
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """``levels`` [R, Q] of the channels ``keys``; a step's regime has the nearest, in units of ``spread`` [Q]."""
+
+    keys: tuple[int, ...]
+    levels: tuple[tuple[float, ...], ...]
+    spread: tuple[float, ...]
+
+    def of(self, values: Float32) -> NDArray[np.int64]:
+        """Regime of each row [..., C]: 0 to R - 1, or R where no key has a value."""
+        scaled = values[..., list(self.keys)] / np.asarray(self.spread, np.float32)
+        levels = np.asarray(self.levels, np.float32) / np.asarray(self.spread, np.float32)
+        away = np.nan_to_num(scaled[..., None, :] - levels) ** 2  # a key without a value does not vote
+        found: NDArray[np.int64] = np.where(np.isnan(scaled).all(axis=-1), len(levels), away.sum(axis=-1).argmin(-1))
+        return found
+
+
+def find_regimes(rows: Float32, candidates: Sequence[int]) -> Regimes | None:
+    """Regimes of rows [N, C] told by some of the ``candidates``; None where there are none.
+
+    Keys are taken by how much of the other candidates' variance their own levels explain, as long as each regime
+    keeps its share of the rows.
+    """
+    tried_all = ((c, _levels(rows[:, c])) for c in candidates)
+    levels = {c: found for c, found in tried_all if found is not None}
+    if not levels:
+        return None
+    moving = [c for c in candidates if np.nanstd(rows[:, c]) > 0]
+    codes = {c: np.abs(rows[:, c, None] - found).argmin(axis=1) for c, found in levels.items()}
+    explains = {c: _explained(rows, codes[c], [m for m in moving if m != c]) for c in levels}
+    keys: list[int] = []
+    joint = np.zeros(len(rows), np.int64)
+    for channel in sorted(levels, key=lambda c: (-explains[c], c)):
+        _, tried = np.unique(np.column_stack([joint, codes[channel]]), axis=0, return_inverse=True)
+        sizes = np.bincount(tried)
+        if len(sizes) > MAX_REGIMES or sizes.min() < MIN_SHARE * len(rows) or len(sizes) == joint.max() + 1:
+            continue
+        keys, joint = [*keys, channel], tried
+    others = [m for m in moving if m not in keys]
+    if not keys or not others or _explained(rows, joint, others) < EXPLAINED:
+        return None
+    found = [[float(np.nanmedian(rows[joint == r, c])) for c in keys] for r in range(joint.max() + 1)]
+    spread = [float(np.ptp(levels[c])) for c in keys]
+    return Regimes(tuple(keys), tuple(tuple(level) for level in found), tuple(spread))
+
+
+def _levels(column: Float32) -> Float64 | None:
+    """The 2 to 16 distinct levels at which a channel dwells, or None where it does not."""
+    known = column[np.isfinite(column)].astype(np.float64)
+    if len(known) < 100 or np.ptp(known) == 0:
+        return None
+    low, high = np.quantile(known, (0.001, 0.999))
+    if not high > low:
+        return None
+    counts, edges = np.histogram(np.clip(known, low, high), BINS, (low, high))
+    full = counts >= EMPTY * len(known)
+    starts = np.flatnonzero(full & ~np.r_[False, full[:-1]])
+    stops = np.flatnonzero(full & ~np.r_[full[1:], False])
+    if not 2 <= len(starts) <= MAX_REGIMES or counts[full].sum() < DWELLING * len(known):
+        return None
+    if (stops - starts).max() > BINS // 8:  # a level that wide is a range
+        return None
+    return np.array([
+        np.median(known[(known >= edges[a]) & (known <= edges[b + 1])]) for a, b in zip(starts, stops, strict=True)
+    ])  # fmt: skip
+
+
+def _explained(rows: Float32, code: NDArray[np.int64], channels: Sequence[int]) -> float:
+    """Share of the channels' variance that lies between the codes, the median over channels."""
+    shares = []
+    for c in channels:
+        known = np.isfinite(rows[:, c])
+        x, group = rows[known, c].astype(np.float64), code[known]
+        count = np.bincount(group)
+        middle = np.bincount(group, x) / np.maximum(count, 1)
+        total = x.var()
+        if total > 0:
+            shares.append(1.0 - ((x - middle[group]) ** 2).mean() / total)
+    return float(np.median(shares)) if shares else 0.0
