@@ -11,14 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleSpec
 from models.errors import InputError, MillwrightError
+from models.explain import Occlusion, in_batch, usual_window
 from models.hazard import probability_within, quantiles
+
+if TYPE_CHECKING:
+    from models.trees import TreesModel
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LIFE_QUANTILES = (0.1, 0.5, 0.9)
@@ -36,7 +40,8 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.spec: BundleSpec = bundle.spec
-        self._score = _network(bundle, threads) if bundle.spec.kind == "network" else _trees(bundle)
+        self._trees = None if bundle.spec.kind == "network" else _trees(bundle)
+        self._score = _network(bundle, threads) if self._trees is None else _of_trees(bundle.spec, self._trees)
 
     def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated hazard of each bin, [B, K+1] float32, of windows in canonical units, NaN for no value."""
@@ -54,6 +59,17 @@ class Predictor:
     def risk(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability [B] of a failure within the alarm's horizon."""
         return risk(self.spec, self.hazard(values_BWC))
+
+    def occluded(self, values_WC: NDArray[np.float32]) -> Occlusion:
+        """What ``models.explain`` asks of a window: trees answer it from one window's features, networks in a batch."""
+        if self._trees is None:
+            return in_batch(self, values_WC)
+        config, spec = self.spec.config.hazard, self.spec
+        num_bins = config.edges.index(config.horizons[spec.alarm_horizon]) + 1  # later bins say nothing of the alarm
+        logits = self._trees.occluded(np.asarray(values_WC, np.float32), usual_window(spec), num_bins)
+        later = np.zeros((len(logits), spec.num_bins - num_bins), np.float32)
+        risks = risk(spec, np.column_stack([spec.calibration.hazard(logits), later]))
+        return float(risks[-2]), float(risks[-1]), risks[:-2]
 
 
 def risk(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -239,8 +255,11 @@ def _network(bundle: Bundle, threads: int) -> Any:
     return lambda values_BWC: session.run(["hazard"], {"values": values_BWC})[0]
 
 
-def _trees(bundle: Bundle) -> Any:
+def _trees(bundle: Bundle) -> TreesModel:
     from models.trees import TreesModel
 
-    model = TreesModel.from_text(bundle.model.decode("utf-8"))
-    return lambda values_BWC: bundle.spec.calibration.hazard(model.logits(values_BWC))
+    return TreesModel.from_text(bundle.model.decode("utf-8"))
+
+
+def _of_trees(spec: BundleSpec, model: TreesModel) -> Any:
+    return lambda values_BWC: spec.calibration.hazard(model.logits(values_BWC))
