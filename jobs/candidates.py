@@ -29,6 +29,7 @@ from jobs.trial import begin, configured
 from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
+from models.conformal import Levels, fit_levels
 from models.episodes import AlarmRule, alarm_threshold
 from models.errors import InputError
 from models.features import Sequence
@@ -71,6 +72,7 @@ class _Judged:
     calibration: Calibration
     log_likelihood: float
     threshold: float
+    levels: Levels
 
 
 def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
@@ -175,7 +177,7 @@ def _judge(study: Study, model: WindowModel) -> _Judged:
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
     return _Judged(
         calibration, float(log_likelihood(hazard, hazards.edges, ticks.time, ticks.event).mean()),
-        alarm_threshold(ticks, risk, AlarmRule.of(hazards)),
+        alarm_threshold(ticks, risk, AlarmRule.of(hazards)), fit_levels(hazard, hazards.edges, ticks),
     )  # fmt: skip
 
 
@@ -200,7 +202,8 @@ def _bundle(
 ) -> Candidate:  # fmt: skip
     raw = weights if isinstance(weights, bytes) else weights.encode()
     # What follows from equal data, configuration and weights is the same version, whenever it was made.
-    identity = f"{study.data_version}/{config.digest()}/{judged.calibration}/{hashlib.sha256(raw).hexdigest()}"
+    learned = f"{judged.calibration}/{judged.levels}/{hashlib.sha256(raw).hexdigest()}"
+    identity = f"{study.data_version}/{config.digest()}/{learned}"
     version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
     folder = bundles / version
     candidate = Candidate(kind, version, reference(folder), judged.log_likelihood, time.monotonic() - began)
@@ -212,7 +215,8 @@ def _bundle(
         plant=study.plant, kind=kind, name=study.plant, version=version, config=config, channels=study.channels,
         machine_types=study.machine_types, scaling=scaling or ScalingNumbers(), calibration=judged.calibration,
         usual=Usual(window=window, hazard=tuple(hazard.tolist())), ranges=ranges,
-        alarm_horizon=alarm_horizon(config), threshold=judged.threshold, num_failures_trained_on=study.num_failures,
+        alarm_horizon=alarm_horizon(config), threshold=judged.threshold, life_levels=judged.levels,
+        num_failures_trained_on=study.num_failures,
         metrics={"validation_log_likelihood": judged.log_likelihood},
         lineage=Lineage(
             data_version=study.data_version, code_version=code_version(),
@@ -254,6 +258,8 @@ Answers how likely a machine of plant {spec.plant} ({", ".join(spec.machine_type
 - Judged on later time, on machines that it was trained on: censored log-likelihood
   {spec.metrics["validation_log_likelihood"]:.4f} a step; calibrated and given its alarm threshold
   ({spec.threshold:.3f} on {spec.alarm_horizon}) on the same slice. Test figures: `millwright evaluate`.
+- The 80 % interval of life left is read at {spec.life_levels[0]:.1%} and {spec.life_levels[2]:.1%} of the curve, so
+  that it covers 80 % of that slice's lives, censored ones by what they may still reach.
 - Limits: failures without a precursor cannot be foreseen; maintenance is taken to censor independently;
   a sensor outside the range seen in training makes an answer `degraded`, not impossible.
 """

@@ -26,6 +26,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_valida
 
 from models.calibration import Calibration
 from models.config import Frozen, ModelConfig
+from models.conformal import NOMINAL, Levels
 from models.errors import InputError, NotFoundError
 from models.source import checked_name
 from models.windows import Channel
@@ -75,7 +76,8 @@ class Lineage(Finite):
 class BundleSpec(Finite):
     """``bundle.json``: everything but the weights.
 
-    ``threshold`` is the alarm's, on the risk within ``alarm_horizon``, chosen on validation.
+    ``threshold`` is the alarm's, on the risk within ``alarm_horizon``, chosen on validation; ``life_levels`` are
+    where p10, p50 and p90 of remaining life are read off the curve (``models.conformal``).
     """
 
     format: Literal["millwright-bundle/1"] = "millwright-bundle/1"
@@ -93,6 +95,7 @@ class BundleSpec(Finite):
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)  # channel -> low, high seen in training
     alarm_horizon: str = "48h"
     threshold: float = Field(default=0.5, ge=0, le=1)
+    life_levels: Levels = NOMINAL
     num_failures_trained_on: int = Field(default=0, ge=0)
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
     lineage: Lineage
@@ -112,6 +115,8 @@ class BundleSpec(Finite):
         if self.alarm_horizon not in self.config.hazard.horizons:
             known = ", ".join(self.config.hazard.horizons)
             raise ValueError(f"alarm_horizon {self.alarm_horizon!r} is no horizon of the model ({known})")
+        if not 0 < self.life_levels[0] < self.life_levels[1] < self.life_levels[2] < 1:
+            raise ValueError(f"life_levels {self.life_levels} do not rise between 0 and 1")
         if len(self.usual.window) != len(self.channels):
             raise ValueError(f"usual.window has {len(self.usual.window)} values for {len(self.channels)} channels")
         if self.usual.hazard and len(self.usual.hazard) != self.num_bins:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from models.trees import TreesModel
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LIFE_QUANTILES = (0.1, 0.5, 0.9)
 
 
 class Cause(TypedDict):
@@ -125,11 +124,11 @@ def answer(
 
 def remaining_useful_life(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> dict[str, Any]:
     """Quantiles of the first row's remaining life, held at the last edge, which ``beyond`` then names."""
-    return served_life(spec, quantiles(hazard_BK[:1], spec.config.hazard.edges, LIFE_QUANTILES))[0]
+    return served_life(spec, quantiles(hazard_BK[:1], spec.config.hazard.edges, spec.life_levels))[0]
 
 
 def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """``remaining_useful_life`` of each row of ``LIFE_QUANTILES``."""
+    """``remaining_useful_life`` of each row of quantiles, read at the bundle's ``life_levels``."""
     last, unit = float(spec.config.hazard.edges[-1]), spec.config.clock.life_unit
     past_BQ = np.logical_not(quantiles_BQ <= last)  # NaN counts as past
     held = [[round(value, 3) for value in row] for row in np.where(past_BQ, last, quantiles_BQ).tolist()]

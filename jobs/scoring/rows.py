@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cluster.predictions import SCHEMA
 from models.bundle import BundleSpec
 from models.hazard import probability_within, quantiles
-from models.predict import LIFE_QUANTILES, degradation_codes, prediction_id, served_life, served_probability
+from models.predict import degradation_codes, prediction_id, served_life, served_probability
 from models.windows import Float, Int
 
 
@@ -42,7 +42,7 @@ def journal_rows(
     chances = zip(
         *(served_probability(probability_within(hazard, config.hazard.edges, h)) for h in horizons), strict=True
     )
-    lives = served_life(spec, quantiles(hazard, config.hazard.edges, LIFE_QUANTILES))
+    lives = served_life(spec, quantiles(hazard, config.hazard.edges, spec.life_levels))
     times = as_of_us.tolist()
     ids = [
         prediction_id(spec.version, plant, machine, digest, at)
