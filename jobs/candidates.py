@@ -210,11 +210,13 @@ def _bundle(
     if (folder / "manifest.json").is_file():
         return candidate
     window, ranges = _usual(study)
+    present = np.mean([~np.isnan(s.values[:: max(1, len(s.values) // 200)]).all(axis=0) for s in study.train], axis=0)
     hazard = usual_hazard_over(config.hazard.edges, ((s.time[s.usable], s.event[s.usable]) for s in study.train))
     spec = BundleSpec(
         plant=study.plant, kind=kind, name=study.plant, version=version, config=config, channels=study.channels,
         machine_types=study.machine_types, scaling=scaling or ScalingNumbers(), calibration=judged.calibration,
-        usual=Usual(window=window, hazard=tuple(hazard.tolist())), ranges=ranges,
+        usual=Usual(window=window, hazard=tuple(hazard.tolist()), present=tuple(present.tolist())),
+        ranges=ranges,
         alarm_horizon=alarm_horizon(config), threshold=judged.threshold, life_levels=judged.levels,
         num_failures_trained_on=study.num_failures,
         metrics={"validation_log_likelihood": judged.log_likelihood},

@@ -62,6 +62,7 @@ class Usual(Finite):
 
     window: tuple[float | None, ...]
     hazard: tuple[float, ...] = ()  # [K+1] of the Kaplan-Meier curve, beside every figure
+    present: tuple[float, ...] = ()  # share of training's histories in which a channel has values; empty: in all
 
 
 class Lineage(Finite):
@@ -119,6 +120,8 @@ class BundleSpec(Finite):
             raise ValueError(f"life_levels {self.life_levels} do not rise between 0 and 1")
         if len(self.usual.window) != len(self.channels):
             raise ValueError(f"usual.window has {len(self.usual.window)} values for {len(self.channels)} channels")
+        if self.usual.present and len(self.usual.present) != len(self.channels):
+            raise ValueError(f"usual.present has {len(self.usual.present)} shares for {len(self.channels)} channels")
         if self.usual.hazard and len(self.usual.hazard) != self.num_bins:
             raise ValueError(f"usual.hazard has {len(self.usual.hazard)} bins for {self.num_bins}")
         return self

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleSpec
+from models.conformal import widened
 from models.errors import InputError, MillwrightError
 from models.explain import Occlusion, in_batch, usual_window
 from models.hazard import probability_within, quantiles
@@ -88,10 +89,12 @@ def answer(
     data_until_us: int,
     digest: str,
     degraded: Sequence[Cause] = (),
+    missing: float = 0.0,
     operating_state: str | None = None,
     reasons: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window.
+    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window, ``missing`` its
+    ``missing_share``.
 
     A quantile past the last edge is given as that edge, and ``beyond`` names it; nothing is ever
     NaN or infinite. ``failure_modes`` is empty while the model has no competing modes.
@@ -105,7 +108,7 @@ def answer(
             name: served_probability(probability_within(hazard_BK, config.hazard.edges, horizon))[0]
             for name, horizon in config.hazard.horizons.items()
         },
-        "remaining_useful_life": remaining_useful_life(spec, hazard_BK),
+        "remaining_useful_life": remaining_useful_life(spec, hazard_BK, missing=missing),
         "time_basis": "calendar" if config.clock.life_unit == "h" else "operating",
         "as_of": iso(as_of_us),
         "data_until": iso(data_until_us),
@@ -122,13 +125,31 @@ def answer(
     } | ({} if reasons is None else {"reasons": [dict(reason) for reason in reasons]})
 
 
-def remaining_useful_life(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> dict[str, Any]:
+def remaining_useful_life(
+    spec: BundleSpec, hazard_BK: NDArray[np.float32], *, missing: float = 0.0
+) -> dict[str, Any]:
     """Quantiles of the first row's remaining life, held at the last edge, which ``beyond`` then names."""
-    return served_life(spec, quantiles(hazard_BK[:1], spec.config.hazard.edges, spec.life_levels))[0]
+    return served_life(spec, life_quantiles(spec, hazard_BK[:1], np.array([missing])))[0]
+
+
+def life_quantiles(
+    spec: BundleSpec, hazard_BK: NDArray[np.float32], missing_B: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """p10, p50 and p90 [B, 3] of remaining life, read at the bundle's levels; infinite past the last edge."""
+    return quantiles(hazard_BK, spec.config.hazard.edges, widened(spec.life_levels, missing_B))
+
+
+def missing_share(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share [B] of the sensors that windows usually hold and that these say nothing of."""
+    present_C = np.array(spec.usual.present or [1.0] * len(spec.channels))
+    present_C = present_C * [c.role == "sensor" for c in spec.channels]
+    gone_BC = np.isnan(values_BWC).all(axis=1)
+    found: NDArray[np.float64] = gone_BC @ present_C / max(float(present_C.sum()), 1e-9)
+    return np.minimum(found, 1.0)
 
 
 def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """``remaining_useful_life`` of each row of quantiles, read at the bundle's ``life_levels``."""
+    """``remaining_useful_life`` of each row of ``life_quantiles``."""
     last, unit = float(spec.config.hazard.edges[-1]), spec.config.clock.life_unit
     past_BQ = np.logical_not(quantiles_BQ <= last)  # NaN counts as past
     held = [[round(value, 3) for value in row] for row in np.where(past_BQ, last, quantiles_BQ).tolist()]
