@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.episodes import Ticks
-from models.hazard import Float64, survival_at
+from models.hazard import Float64, quantiles, survival_at
+from models.metrics import Estimate, estimate
 
 Levels = tuple[float, float, float]
 NOMINAL: Levels = (0.1, 0.5, 0.9)
@@ -129,35 +130,45 @@ def _logit(share: float) -> float:
 
 @dataclass(frozen=True)
 class IntervalFigures:
-    """Intervals of remaining life against lives that ended: ``coverage`` with its 95 % bootstrap interval over rows.
+    """Intervals of remaining life against lives that ended, with 95 % bootstrap intervals over machines.
 
-    ``width`` is the median, with upper ends held at the last edge; ``beyond`` is the share of intervals that go on
-    past it, which cover every longer life; ``below`` and ``above`` are the lives missed at either end.
+    ``coverage`` takes an interval as it is served: one that goes on past the last edge covers every longer life, so it
+    lies above its level wherever the curve ends early. ``counted`` stops looking at the last edge and gives a longer
+    life the share of the interval that lies there (Haider et al. 2020, equation 5): a true curve gives the level.
+    ``width`` is the median, upper ends held at the last edge; ``beyond`` the share of intervals that go on past it.
     """
 
-    coverage: float
-    low: float
-    high: float
+    coverage: Estimate
+    counted: Estimate
     width: float
     beyond: float
-    below: float
+    below: float  # lives that ended before the interval
     above: float
     count: int
 
 
 def interval_figures(
-    ends: Float64, last: float, life: ArrayLike, *, draws: int = 2000, seed: int = 0
-) -> IntervalFigures:
-    """Judge intervals [N, 2], one a machine, by the machines' ``life`` [N]; ends at ``last`` or past it go on."""
-    when = np.asarray(life, np.float64)
-    low, high = np.minimum(ends[:, 0], last), np.minimum(ends[:, 1], last)
+    hazard: NDArray[np.float32], edges: Sequence[float], levels: ArrayLike, life: ArrayLike, *,
+    machine: NDArray[np.int64] | None = None, draws: int = 2000, seed: int = 0,
+) -> IntervalFigures:  # fmt: skip
+    """Judge the intervals that hazards [N, K1] give at ``levels``, [3] or each row's own [N, 3], by ``life`` [N].
+
+    ``machine`` [N] counts from 0 and says which rows are of one machine (None: each row is a machine).
+    """
+    when, last = np.asarray(life, np.float64), float(edges[-1])
+    first, _, final = np.broadcast_to(np.asarray(levels, np.float64), (len(when), 3)).T
+    low, high = np.minimum(quantiles(hazard, edges, np.column_stack([first, final])), last).T
+    rows = np.arange(len(when)) if machine is None else machine
     beyond = high >= last
     below, above = when < low, (when > high) & ~beyond
     inside = ~(below | above)
-    drawn = np.random.default_rng(seed).integers(0, len(when), (draws, len(when)))
-    spread = np.quantile(inside[drawn].mean(axis=1), (0.025, 0.975))
+    level, seen = levels_of(hazard, edges, when, np.ones(len(when), bool))
+    ahead = np.clip(final - np.maximum(level, first), 0.0, None) / np.maximum(1.0 - level, 1e-12)
+    counted = np.where(seen, (level >= first) & (level <= final), ahead)
+    rng, num = np.random.default_rng(seed), int(rows.max()) + 1
     return IntervalFigures(
-        coverage=float(inside.mean()), low=float(spread[0]), high=float(spread[1]),
+        estimate(lambda w: float(np.average(inside, weights=w[rows])), num, rng=rng, draws=draws),
+        estimate(lambda w: float(np.average(counted, weights=w[rows])), num, rng=rng, draws=draws),
         width=float(np.median(high - low)), beyond=float(beyond.mean()), below=float(below.mean()),
-        above=float(above.mean()), count=len(when),
+        above=float(above.mean()), count=num,
     )  # fmt: skip

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.calibration import Calibration
+from models.config import ModelConfig, TreesConfig, WindowConfig
 from models.conformal import NOMINAL, fit_levels, interval_figures, level_curve, levels_of
 from models.episodes import Ticks
+from models.features import Sequence
 from models.hazard import quantiles, sigmoid
+from models.predict import Predictor, life_quantiles, missing_share
+from models.trees import fit_trees
+from models.windows import channels_of, windows_ending
 
 EDGES = tuple(float(edge) for edge in range(10, 401, 10))
 
@@ -38,7 +46,7 @@ def one_window_a_life(
 
 
 def covered(hazard: np.ndarray, levels: tuple[float, float, float], life: np.ndarray) -> float:
-    return interval_figures(quantiles(hazard, EDGES, levels)[:, [0, 2]], EDGES[-1], life).coverage
+    return interval_figures(hazard, EDGES, levels, life, draws=2).coverage.value
 
 
 def test_a_true_curve_keeps_its_levels() -> None:
@@ -134,8 +142,68 @@ def test_any_slice_gives_levels_that_rise(seed: int, num: int, shift: float, sha
 
 
 def test_interval_figures_by_hand() -> None:
-    # Lives 5, 20, 90 and 130 against [10, 30] (below), [10, 30], [10, 30] (above), [80, past the last edge].
-    ends = np.array([[10, 30], [10, 30], [10, 30], [80, np.inf]], float)
-    found = interval_figures(ends, 100.0, [5, 20, 90, 130])
-    assert (found.coverage, found.below, found.above, found.beyond, found.count) == (0.5, 0.25, 0.25, 0.25, 4)
-    assert found.width == 20.0 and found.low <= 0.5 <= found.high
+    # Half of those alive fail every 10: F is 0.5 at 10, 0.75 at 20. Levels 0.5 and 0.75 give [10, 20], and a calm
+    # machine's 0.5 lies past the last edge.
+    edges, levels = (10.0, 20.0, 40.0), (0.5, 0.6, 0.75)
+    hazard = np.array([[0.5, 0.5, 0.75, 0.75]] * 4 + [[0.01] * 4], np.float32)
+    found = interval_figures(hazard, edges, levels, [5, 15, 30, 50, 900])
+    assert found.coverage.value == pytest.approx(2 / 5)  # the second, and the fifth, which goes on
+    assert (found.below, found.above, found.beyond, found.count) == pytest.approx((0.2, 0.4, 0.2, 5))
+    assert found.width == 10.0
+    # Past the edge at 40 a calm machine is alive with 0.99 ** 3; from 0.5 to 0.75 lies a quarter of all lives.
+    assert found.counted.value == pytest.approx((1 + 0.25 / 0.99**3) / 5, abs=1e-6)
+
+
+def test_rows_of_one_machine_are_drawn_together() -> None:
+    hazard, _, life = one_window_a_life(np.random.default_rng(6), 60)
+    alone = interval_figures(hazard, EDGES, NOMINAL, life)
+    thrice = interval_figures(
+        np.tile(hazard, (3, 1)), EDGES, np.tile(NOMINAL, (180, 1)), np.tile(life, 3), machine=np.tile(np.arange(60), 3)
+    )
+    assert thrice == alone  # three models that agree are no more machines
+
+
+def test_what_is_counted_does_not_depend_on_where_the_curve_ends() -> None:
+    """As served, an early end covers more than is claimed; counted, a true curve covers its level."""
+    hazard, _, life = one_window_a_life(np.random.default_rng(5), 8000)
+    whole = interval_figures(hazard, EDGES, NOMINAL, life, draws=2)
+    cut = interval_figures(hazard[:, :11], EDGES[:10], NOMINAL, life, draws=2)
+    assert whole.coverage.value == pytest.approx(0.8, abs=0.015) and cut.coverage.value > 0.85
+    assert whole.counted.value == pytest.approx(0.8, abs=0.015) and cut.counted.value == pytest.approx(0.8, abs=0.015)
+
+
+def _wearing(number: int, *, hours: int = 220) -> Sequence:
+    """Three sensors that tell of wear, each with its own noise, and one that tells of nothing; fails at the end."""
+    rng = np.random.default_rng(number)
+    left = np.arange(hours, 0, -1).astype(np.float32)
+    wear = np.maximum(0.0, 90 - left)[:, None] / 10
+    values = np.column_stack([wear + rng.normal(0, 1.0, (hours, 3)), rng.normal(0, 1, hours)]).astype(np.float32)
+    return Sequence(f"m{number}", values, left, np.ones(hours, bool), np.arange(hours) >= 15)
+
+
+def test_without_a_sensor_the_interval_is_no_narrower_over_many_windows() -> None:
+    """Of trees that never learned without one: the curve alone may be surer, the interval as served is not."""
+    channels = channels_of([(name, "number", "1") for name in ("a", "b", "c", "d")])[:4]
+    config = ModelConfig(window=WindowConfig(length=16), trees=TreesConfig(rounds=60))
+    model = fit_trees([_wearing(i) for i in range(16)], [_wearing(i) for i in range(20, 26)], config, channels)
+    spec = BundleSpec(
+        plant="p", kind="trees", name="p", version="1", config=config, channels=channels, calibration=Calibration(),
+        usual=Usual(window=(0.0,) * 4), lineage=Lineage(data_version="", code_version=""),
+    )  # fmt: skip
+    predictor = Predictor(Bundle(Path("nowhere"), spec, model.to_text().encode(), None, ""))
+    history = [_wearing(i) for i in range(30, 40)]
+    windows = np.concatenate([windows_ending(s.values, np.arange(15, 220, 3), 16) for s in history])
+
+    def width(values: np.ndarray) -> float:
+        ends = life_quantiles(spec, predictor.hazard(values), missing_share(spec, values))
+        return float(np.diff(np.minimum(ends[:, [0, 2]], config.hazard.edges[-1]), axis=1).mean())
+
+    whole = width(windows)
+    assert whole > 10
+    widths = []
+    for gone in ((0,), (1,), (2,), (3,), (0, 1), (0, 1, 2), (0, 1, 2, 3)):
+        values = windows.copy()
+        values[:, :, gone] = np.nan
+        widths.append(width(values))
+    assert min(widths) >= whole
+    assert widths[-1] == config.hazard.edges[-1]  # with nothing known, every life is covered
