@@ -34,7 +34,7 @@ ENOUGH = 20
 SPREAD = 0.06
 # Nothing beyond these can be learned from a slice: one life in two hundred.
 LIMITS = (0.005, 0.995)
-# The least of 1, 2, 4, 8 by which trees were on average no surer without any one sensor; see docs/decisions.md.
+# The least of 1, 2, 4 and 8 by which the models of FD001 were, on average, no surer without any one sensor.
 MISSING_POWER = 4
 
 
