@@ -30,6 +30,7 @@ from jobs.dataset import PlantData, load_plant
 from jobs.promote import crown
 from jobs.train import start
 from models.config import Clock, HazardConfig, ModelConfig, NetworkConfig, TreesConfig, WindowConfig
+from models.conformal import interval_figures
 from models.errors import InputError
 from models.hazard import restricted_mean
 from models.metrics import asymmetric_score, rmse
@@ -68,6 +69,15 @@ class Protocols(BaseModel):
     true: Score
 
 
+class Intervals(BaseModel):
+    """80 % intervals of remaining cycles, one window an engine, all seeds; see ``models.conformal.IntervalFigures``."""
+
+    coverage: tuple[float, float, float]  # estimate and 95 % bootstrap interval over engines
+    counted: tuple[float, float, float]
+    width: float
+    beyond: float
+
+
 class BenchmarkReport(Report):
     name: str = ""
     subset: str = ""
@@ -75,6 +85,7 @@ class BenchmarkReport(Report):
     model: Protocols
     baseline: Protocols
     no_sensor: Protocols
+    intervals: dict[str, Intervals] = {}
     champion: str = ""
 
     def render(self) -> RenderableType:
@@ -87,7 +98,9 @@ class BenchmarkReport(Report):
                 each = " ".join(f"{x:.2f}" for x in s.seeds)
                 low, high = s.interval
                 table.add_row(label, protocol, f"{s.rmse:.2f}", f"{low:.2f} to {high:.2f}", each, f"{s.score:.0f}")
-        return Group(table, "clipped: test labels clipped at 125 cycles too; true: labels as given. RMSE in cycles.")
+        told = (_told(label, found) for label, found in self.intervals.items())
+        words = "clipped: test labels clipped at 125 cycles too; true: labels as given. RMSE in cycles."
+        return Group(table, *told, words)
 
 
 def run(
@@ -129,6 +142,10 @@ def run(
         model=_protocols([scored[c.version] for c in networks], labels),
         baseline=_protocols([scored[c.version] for c in trees], labels),
         no_sensor=_protocols([scored[no_sensor.version]], labels),
+        intervals={
+            label: intervals(found, history, test, cache, labels)
+            for label, found in (("network", networks), ("trees", trees), ("age only", [no_sensor]))
+        },
     )  # fmt: skip
 
 
@@ -197,6 +214,32 @@ def remaining_life(candidate: Candidate, data: PlantData, machines: list[str], c
     windows = np.stack([data.series[m].values[-length:] for m in machines])
     edges = predictor.spec.config.hazard.edges
     return np.asarray(restricted_mean(predictor.hazard(windows), edges, CAP), np.float64)
+
+
+def intervals(
+    candidates: list[Candidate], data: PlantData, machines: list[str], cache: Path, labels: Numbers
+) -> Intervals:
+    """Whether the 80 % intervals as served at each engine's last cycle hold the cycles that were left, as labelled."""
+    hazards, levels = [], []
+    for candidate in candidates:
+        predictor = Predictor(load_at(place_of(candidate.folder), cache))
+        windows = np.stack([data.series[m].values[-predictor.spec.config.window.length :] for m in machines])
+        hazards.append(predictor.hazard(windows))
+        levels.append(np.tile(predictor.spec.life_levels, (len(machines), 1)))
+    found = interval_figures(
+        np.concatenate(hazards), CONFIG.hazard.edges, np.concatenate(levels), np.tile(labels, len(candidates)),
+        machine=np.tile(np.arange(len(machines)), len(candidates)),
+    )  # fmt: skip
+    coverage, counted = ((e.value, e.low, e.high) for e in (found.coverage, found.counted))
+    return Intervals(coverage=coverage, counted=counted, width=found.width, beyond=found.beyond)
+
+
+def _told(label: str, found: Intervals) -> str:
+    (value, low, high), (counted, *_) = found.coverage, found.counted
+    return (
+        f"{label}: 80 % intervals cover {value:.0%} ({low:.0%} to {high:.0%}) of engines, {counted:.0%} counted up to "
+        f"the last edge; median width {found.width:.0f} cycles, {found.beyond:.0%} go on past it."
+    )
 
 
 def _train(

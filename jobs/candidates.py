@@ -30,6 +30,7 @@ from jobs.trial import begin, configured
 from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
+from models.conformal import Levels, fit_levels
 from models.episodes import AlarmRule, alarm_threshold
 from models.errors import InputError
 from models.features import Sequence
@@ -75,6 +76,7 @@ class _Judged:
     calibration: Calibration
     log_likelihood: float
     threshold: float
+    levels: Levels
     mode_trust: float = 1.0
 
 
@@ -191,7 +193,7 @@ def _judge(study: Study, model: WindowModel) -> _Judged:
     risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
     return _Judged(
         calibration, float(log_likelihood(hazard, hazards.edges, seen, ticks.event).mean()),
-        alarm_threshold(ticks, risk, AlarmRule.of(hazards)),
+        alarm_threshold(ticks, risk, AlarmRule.of(hazards)), fit_levels(hazard, hazards.edges, ticks),
     )  # fmt: skip
 
 
@@ -215,7 +217,8 @@ def _bundle(
 ) -> Candidate:  # fmt: skip
     raw = weights if isinstance(weights, bytes) else weights.encode()
     # What follows from equal data, configuration and weights is the same version, whenever it was made.
-    identity = f"{study.data_version}/{config.digest()}/{judged.calibration}/{hashlib.sha256(raw).hexdigest()}"
+    learned = f"{judged.calibration}/{judged.levels}/{hashlib.sha256(raw).hexdigest()}"
+    identity = f"{study.data_version}/{config.digest()}/{learned}"
     if study.modes.names:
         identity += f"/{study.modes}/{judged.mode_trust}"
     version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
@@ -224,13 +227,17 @@ def _bundle(
     if (folder / "manifest.json").is_file():
         return candidate
     window, ranges = _usual(study)
+    present = np.mean([~np.isnan(s.values[:: max(1, len(s.values) // 200)]).all(axis=0) for s in study.train], axis=0)
     hazard = usual_hazard_over(config.hazard.edges, ((s.time[s.usable], s.event[s.usable]) for s in study.train))
     spec = BundleSpec(
         plant=study.plant, kind=kind, name=study.plant, version=version, config=config, channels=study.channels,
         machine_types=study.machine_types, scaling=scaling or ScalingNumbers(), calibration=judged.calibration,
-        usual=Usual(window=window, hazard=tuple(hazard.tolist()), modes=study.modes.shares), ranges=ranges,
-        failure_modes=study.modes.names, mode_trust=judged.mode_trust,
-        alarm_horizon=alarm_horizon(config), threshold=judged.threshold, num_failures_trained_on=study.num_failures,
+        usual=Usual(
+            window=window, hazard=tuple(hazard.tolist()), modes=study.modes.shares, present=tuple(present.tolist())
+        ),
+        ranges=ranges, failure_modes=study.modes.names, mode_trust=judged.mode_trust,
+        alarm_horizon=alarm_horizon(config), threshold=judged.threshold, life_levels=judged.levels,
+        num_failures_trained_on=study.num_failures,
         metrics={"validation_log_likelihood": judged.log_likelihood},
         lineage=Lineage(
             data_version=study.data_version, code_version=code_version(),
@@ -272,6 +279,8 @@ Answers how likely a machine of plant {spec.plant} ({", ".join(spec.machine_type
 - Judged on later time, on machines that it was trained on: censored log-likelihood
   {spec.metrics["validation_log_likelihood"]:.4f} a step; calibrated and given its alarm threshold
   ({spec.threshold:.3f} on {spec.alarm_horizon}) on the same slice. Test figures: `millwright evaluate`.
+- The 80 % interval of life left is read at {spec.life_levels[0]:.1%} and {spec.life_levels[2]:.1%} of the curve, so
+  that it covers 80 % of that slice's lives, censored ones by what they may still reach.
 - Limits: failures without a precursor cannot be foreseen; maintenance is taken to censor independently;
   maintenance on condition too, but for confirmed findings, each of which counts as half a failure;
   a sensor outside the range seen in training makes an answer `degraded`, not impossible.

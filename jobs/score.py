@@ -43,7 +43,7 @@ from jobs.series.gather import dataset_of, parallelism, plan_units, unit_of
 from jobs.series.stream import Shape
 from models.bundle import Bundle
 from models.errors import InputError
-from models.predict import Cause, Predictor, answer, degradations, window_digest
+from models.predict import Cause, Predictor, answer, degradations, missing_share, window_digest
 from models.windows import Channel, Int, MachineEvents, Series, silence, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 5 MB
@@ -248,7 +248,8 @@ def score_series(
             found.append(
                 answer(
                     spec, hazard, plant=plant, machine=series.machine, as_of_us=as_of_us, data_until_us=as_of_us,
-                    digest=window_digest(window), modes_M=modes, degraded=[*degradations(spec, window), *causes],
+                    digest=window_digest(window), modes_M=modes, missing=float(missing_share(spec, window[None])[0]),
+                    degraded=[*degradations(spec, window), *causes],
                 )
             )  # fmt: skip
     return found

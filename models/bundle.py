@@ -26,6 +26,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_valida
 
 from models.calibration import Calibration
 from models.config import Frozen, ModelConfig
+from models.conformal import NOMINAL, Levels
 from models.errors import InputError, NotFoundError
 from models.regimes import Regimes
 from models.scaling import Scaling
@@ -82,6 +83,7 @@ class Usual(Finite):
     window: tuple[float | None, ...]
     hazard: tuple[float, ...] = ()  # [K+1] of the Kaplan-Meier curve, beside every figure
     modes: tuple[float, ...] = ()  # share of each failure mode
+    present: tuple[float, ...] = ()  # share of training's histories in which a channel has values; empty: in all
 
 
 class Lineage(Finite):
@@ -96,7 +98,8 @@ class Lineage(Finite):
 class BundleSpec(Finite):
     """``bundle.json``: everything but the weights.
 
-    ``threshold`` is the alarm's, on the risk within ``alarm_horizon``, chosen on validation.
+    ``threshold`` is the alarm's, on the risk within ``alarm_horizon``, chosen on validation; ``life_levels`` are
+    where p10, p50 and p90 of remaining life are read off the curve (``models.conformal``).
     """
 
     format: Literal["millwright-bundle/1"] = "millwright-bundle/1"
@@ -114,6 +117,7 @@ class BundleSpec(Finite):
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)  # channel -> low, high seen in training
     alarm_horizon: str = "48h"
     threshold: float = Field(default=0.5, ge=0, le=1)
+    life_levels: Levels = NOMINAL
     num_failures_trained_on: int = Field(default=0, ge=0)
     failure_modes: tuple[str, ...] = ()
     mode_trust: float = Field(default=1.0, ge=0, le=1)  # in the network's shares of modes; the rest are usual.modes
@@ -135,8 +139,12 @@ class BundleSpec(Finite):
         if self.alarm_horizon not in self.config.hazard.horizons:
             known = ", ".join(self.config.hazard.horizons)
             raise ValueError(f"alarm_horizon {self.alarm_horizon!r} is no horizon of the model ({known})")
+        if not 0 < self.life_levels[0] < self.life_levels[1] < self.life_levels[2] < 1:
+            raise ValueError(f"life_levels {self.life_levels} do not rise between 0 and 1")
         if len(self.usual.window) != len(self.channels):
             raise ValueError(f"usual.window has {len(self.usual.window)} values for {len(self.channels)} channels")
+        if self.usual.present and len(self.usual.present) != len(self.channels):
+            raise ValueError(f"usual.present has {len(self.usual.present)} shares for {len(self.channels)} channels")
         if self.usual.hazard and len(self.usual.hazard) != self.num_bins:
             raise ValueError(f"usual.hazard has {len(self.usual.hazard)} bins for {self.num_bins}")
         if len(self.usual.modes) != len(self.failure_modes):

@@ -1,8 +1,9 @@
 """Reasons: what each channel adds to a machine's risk, summing exactly to the difference from the usual risk.
 
-The one idea: occlusion. Each channel in turn is set to what is usual in the plant, in one batch of
-C + 2 windows; the change of the risk's log-odds is the channel's part, and what the parts leave over
-(redundancy, interaction) is shared in proportion to their size, so that nothing is hidden.
+The one idea: occlusion. Each channel in turn is set to what is usual in the plant; the change of the
+risk's log-odds is the channel's part, and what the parts leave over (redundancy, interaction) is shared
+in proportion to their size, so that nothing is hidden. A model that can tell these C + 2 risks for less
+than C + 2 windows says so by ``occluded``; the others get one batch.
 
 Limits: two sensors that tell the same story share its weight only through that last step, a usual
 value ignores the operating regime, and a part says what moved the *model*, not what broke the machine.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from models.bundle import BundleSpec
 from models.windows import Channel
 
 Values = NDArray[np.float64]
+Occlusion = tuple[float, float, Values]
 
 
 class RiskModel(Protocol):
@@ -31,6 +33,15 @@ class RiskModel(Protocol):
     spec: BundleSpec
 
     def risk(self, values_BWC: NDArray[np.float32]) -> Values: ...
+
+
+@runtime_checkable
+class Occluding(Protocol):
+    """A model that knows a cheaper way than C + 2 windows."""
+
+    def occluded(self, values_WC: NDArray[np.float32]) -> Occlusion:
+        """Of one window: its risk, the risk of a usual one, and its risk with each channel at its usual value [C]."""
+        ...
 
 
 class Reason(TypedDict):
@@ -54,22 +65,33 @@ class Explanation:
 
 
 def explain(model: RiskModel, values_WC: NDArray[np.float32]) -> Explanation:
-    """Reasons for the risk of one window [W, C], at the cost of C + 2 windows in one batch."""
-    spec = model.spec
-    usual_C = np.array([np.nan if u is None else u for u in spec.usual.window], np.float32)
-    num_channels = len(spec.channels)
-    batch = np.repeat(np.asarray(values_WC, np.float32)[None], num_channels + 2, axis=0)
-    for index in range(num_channels):
-        batch[index, :, index] = usual_C[index]
-    batch[-1] = usual_C
-    risks = np.asarray(model.risk(batch), np.float64)
-    occluded_C, risk, usual_risk = risks[:num_channels], float(risks[-2]), float(risks[-1])
+    """Reasons for the risk of one window [W, C]."""
+    spec, usual_C = model.spec, usual_window(model.spec)
+    risk, usual_risk, occluded_C = (
+        model.occluded(values_WC) if isinstance(model, Occluding) else in_batch(model, values_WC)
+    )
     parts = allocate(risk, usual_risk, occluded_C)
     found = [
         _reason(channel, float(part), values_WC[:, i], float(usual_C[i]), spec.config.clock.life_unit)
         for i, (channel, part) in enumerate(zip(spec.channels, parts, strict=True))
     ]
     return Explanation(risk, usual_risk, tuple(sorted(found, key=lambda r: -abs(r["contribution"]))))
+
+
+def usual_window(spec: BundleSpec) -> NDArray[np.float32]:
+    """What is usual of each channel [C]; NaN where training never saw a value."""
+    return np.array([np.nan if u is None else u for u in spec.usual.window], np.float32)
+
+
+def in_batch(model: RiskModel, values_WC: NDArray[np.float32]) -> Occlusion:
+    """``Occluding.occluded`` of any model, at the cost of C + 2 windows in one batch."""
+    usual_C = usual_window(model.spec)
+    batch = np.repeat(np.asarray(values_WC, np.float32)[None], len(usual_C) + 2, axis=0)
+    for index, usual in enumerate(usual_C):
+        batch[index, :, index] = usual
+    batch[-1] = usual_C
+    risks = np.asarray(model.risk(batch), np.float64)
+    return float(risks[-2]), float(risks[-1]), risks[:-2]
 
 
 def reasons(model: RiskModel, values_WC: NDArray[np.float32]) -> list[Reason]:

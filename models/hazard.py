@@ -113,21 +113,22 @@ def probability_within(hazard: ArrayLike, edges: Sequence[float], horizon: float
     return np.subtract(1.0, survival_at(hazard, edges, horizon))
 
 
-def quantiles(hazard: ArrayLike, edges: Sequence[float], q: Sequence[float] = (0.1, 0.5, 0.9)) -> Float64:
-    """Remaining life that a share ``q`` does not reach [B, Q]; inf where it lies beyond the last edge."""
+def quantiles(hazard: ArrayLike, edges: Sequence[float], q: ArrayLike = (0.1, 0.5, 0.9)) -> Float64:
+    """Remaining life that a share ``q``, [Q] or one a row [B, Q], does not reach [B, Q]; inf past the last edge."""
     h = _clipped(hazard)
     starts = np.asarray([0.0, *edges], dtype=np.float64)
     decay = -np.log1p(-h[:, :-1])
     # Cumulative hazard at 0 and at every inner edge: the quantile is where it reaches -log(1 - q).
     total = np.concatenate([np.zeros((len(h), 1)), np.cumsum(decay, axis=1)], axis=1)
-    wanted = -np.log1p(-np.asarray(q, dtype=np.float64))
-    found = np.full((len(h), len(wanted)), np.inf)
-    for column, level in enumerate(wanted):
-        bins = (total < level).sum(axis=1) - 1
+    share = np.asarray(q, dtype=np.float64)
+    wanted = np.broadcast_to(-np.log1p(-share), (len(h), share.shape[-1]))
+    found = np.full(wanted.shape, np.inf)
+    for column, level in enumerate(wanted.T):
+        bins = (total < level[:, None]).sum(axis=1) - 1
         rows = np.flatnonzero(bins < len(edges))
         inside = np.maximum(bins[rows], 0)
-        share = (level - total[rows, inside]) / decay[rows, inside]
-        found[rows, column] = starts[inside] + share * (starts[inside + 1] - starts[inside])
+        part = (level[rows] - total[rows, inside]) / decay[rows, inside]
+        found[rows, column] = starts[inside] + part * (starts[inside + 1] - starts[inside])
     return found
 
 

@@ -12,18 +12,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleSpec
+from models.conformal import widened
 from models.errors import InputError, MillwrightError
+from models.explain import Occlusion, in_batch, usual_window
 from models.hazard import probability_within, quantiles
 from models.modes import usual_shares
 
+if TYPE_CHECKING:
+    from models.trees import TreesModel
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LIFE_QUANTILES = (0.1, 0.5, 0.9)
 
 
 class Cause(TypedDict):
@@ -46,7 +50,8 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.spec: BundleSpec = bundle.spec
-        self._score = _network(bundle, threads) if bundle.spec.kind == "network" else _trees(bundle)
+        self._trees = None if bundle.spec.kind == "network" else _trees(bundle)
+        self._score = _network(bundle, threads) if self._trees is None else _of_trees(bundle.spec, self._trees)
 
     def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated hazard of each bin, [B, K+1] float32, of windows in canonical units, NaN for no value."""
@@ -69,6 +74,17 @@ class Predictor:
         """Probability [B] of a failure within the alarm's horizon."""
         return risk(self.spec, self.hazard(values_BWC))
 
+    def occluded(self, values_WC: NDArray[np.float32]) -> Occlusion:
+        """What ``models.explain`` asks of a window: trees answer it from one window's features, networks in a batch."""
+        if self._trees is None:
+            return in_batch(self, values_WC)
+        config, spec = self.spec.config.hazard, self.spec
+        num_bins = config.edges.index(config.horizons[spec.alarm_horizon]) + 1  # later bins say nothing of the alarm
+        logits = self._trees.occluded(np.asarray(values_WC, np.float32), usual_window(spec), num_bins)
+        later = np.zeros((len(logits), spec.num_bins - num_bins), np.float32)
+        risks = risk(spec, np.column_stack([spec.calibration.hazard(logits), later]))
+        return float(risks[-2]), float(risks[-1]), risks[:-2]
+
 
 def risk(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probability [B] of a failure within the alarm's horizon, from hazards."""
@@ -88,10 +104,12 @@ def answer(
     digest: str,
     modes_M: NDArray[np.float32] | None = None,
     degraded: Sequence[Cause] = (),
+    missing: float = 0.0,
     operating_state: str | None = None,
     reasons: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window.
+    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window, ``missing`` its
+    ``missing_share``.
 
     A quantile past the last edge is given as that edge, and ``beyond`` names it; nothing is ever
     NaN or infinite. ``failure_modes`` parts the probability within the alarm's horizon by ``modes_M``, the shares of
@@ -106,7 +124,7 @@ def answer(
             name: served_probability(probability_within(hazard_BK, config.hazard.edges, horizon))[0]
             for name, horizon in config.hazard.horizons.items()
         },
-        "remaining_useful_life": remaining_useful_life(spec, hazard_BK),
+        "remaining_useful_life": remaining_useful_life(spec, hazard_BK, missing=missing),
         "time_basis": "calendar" if config.clock.life_unit == "h" else "operating",
         "as_of": iso(as_of_us),
         "data_until": iso(data_until_us),
@@ -123,13 +141,31 @@ def answer(
     } | ({} if reasons is None else {"reasons": [dict(reason) for reason in reasons]})
 
 
-def remaining_useful_life(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> dict[str, Any]:
+def remaining_useful_life(
+    spec: BundleSpec, hazard_BK: NDArray[np.float32], *, missing: float = 0.0
+) -> dict[str, Any]:
     """Quantiles of the first row's remaining life, held at the last edge, which ``beyond`` then names."""
-    return served_life(spec, quantiles(hazard_BK[:1], spec.config.hazard.edges, LIFE_QUANTILES))[0]
+    return served_life(spec, life_quantiles(spec, hazard_BK[:1], np.array([missing])))[0]
+
+
+def life_quantiles(
+    spec: BundleSpec, hazard_BK: NDArray[np.float32], missing_B: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """p10, p50 and p90 [B, 3] of remaining life, read at the bundle's levels; infinite past the last edge."""
+    return quantiles(hazard_BK, spec.config.hazard.edges, widened(spec.life_levels, missing_B))
+
+
+def missing_share(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share [B] of the sensors that windows usually hold and that these say nothing of."""
+    present_C = np.array(spec.usual.present or [1.0] * len(spec.channels))
+    present_C = present_C * [c.role == "sensor" for c in spec.channels]
+    gone_BC = np.isnan(values_BWC).all(axis=1)
+    found: NDArray[np.float64] = gone_BC @ present_C / max(float(present_C.sum()), 1e-9)
+    return np.minimum(found, 1.0)
 
 
 def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """``remaining_useful_life`` of each row of ``LIFE_QUANTILES``."""
+    """``remaining_useful_life`` of each row of ``life_quantiles``."""
     last, unit = float(spec.config.hazard.edges[-1]), spec.config.clock.life_unit
     past_BQ = np.logical_not(quantiles_BQ <= last)  # NaN counts as past
     held = [[round(value, 3) for value in row] for row in np.where(past_BQ, last, quantiles_BQ).tolist()]
@@ -273,11 +309,15 @@ def _network(bundle: Bundle, threads: int) -> Any:
     return score
 
 
-def _trees(bundle: Bundle) -> Any:
+def _trees(bundle: Bundle) -> TreesModel:
     from models.trees import TreesModel
 
-    model = TreesModel.from_text(bundle.model.decode("utf-8"))
-    calibration, usual = bundle.spec.calibration, bundle.spec.usual.modes
-    return lambda values_BWC: Scored(
-        calibration.hazard(model.logits(values_BWC)), usual_shares(len(values_BWC), usual)
-    )
+    return TreesModel.from_text(bundle.model.decode("utf-8"))
+
+
+def _of_trees(spec: BundleSpec, model: TreesModel) -> Any:
+    def score(values_BWC: NDArray[np.float32]) -> Scored:
+        shares = usual_shares(len(values_BWC), spec.usual.modes)
+        return Scored(spec.calibration.hazard(model.logits(values_BWC)), shares)
+
+    return score

@@ -45,16 +45,42 @@ class TreesModel:
 
     def __init__(self, booster: lightgbm.Booster, *, usual: Ordered[float], used: Ordered[int], kind: str) -> None:
         self.booster, self.usual, self.used, self.kind = booster, tuple(usual), tuple(used), kind
+        self._splits = np.asarray(booster.feature_importance())
+        self._usual_features: tuple[tuple[int, bytes], Float32] | None = None
 
     def logits(self, values: Float32) -> Float32:
         """Windows [B, W, C] -> uncalibrated hazard logits [B, K1]."""
         num_bins = len(self.usual)
         if len(values) == 0:
             return np.empty((0, num_bins), np.float32)
-        found = features(values[:, :, list(self.used)])
+        return self._logits_of(features(values[:, :, list(self.used)]), num_bins)
+
+    def occluded(self, values: Float32, usual: Float32, num_bins: int) -> Float32:
+        """What explains a window [W, C]: logits [C + 2, ``num_bins``] of the first bins only.
+
+        Row c has channel c at its ``usual`` value [C] throughout, the last two rows are the window as it is and the
+        window that is usual throughout. Each feature is of one channel, so features are computed once and exchanged;
+        ``usual``'s are kept from call to call.
+        """
+        own, plain = list(self.used), features(values[None, :, list(self.used)])[0]
+        key = (len(values), usual.tobytes())
+        if self._usual_features is None or self._usual_features[0] != key:
+            window = np.broadcast_to(usual[own], (1, len(values), len(own)))
+            self._usual_features = (key, features(window)[0])
+        replaced = self._usual_features[1]
+        channel_F = np.arange(len(plain)) % len(own)
+        asked = np.unique(channel_F[self._splits[: len(plain)] > 0])  # no tree asks for the others
+        rows = np.concatenate([np.where(channel_F == asked[:, None], replaced, plain), plain[None], replaced[None]])
+        found = self._logits_of(rows, num_bins)
+        logits = np.repeat(found[-2:-1], values.shape[1] + 2, axis=0)
+        logits[np.asarray(own, np.int64)[asked]] = found[:-2]
+        logits[-1] = found[-1]
+        return logits
+
+    def _logits_of(self, found: Float32, num_bins: int) -> Float32:
         inputs = np.column_stack([np.repeat(found, num_bins, axis=0), np.tile(np.arange(num_bins), len(found))])
         raw = self.booster.predict(inputs, raw_score=True, num_threads=1)
-        logits: Float32 = (np.reshape(raw, (-1, num_bins)) + np.asarray(self.usual)).astype(np.float32)
+        logits: Float32 = (np.reshape(raw, (-1, num_bins)) + np.asarray(self.usual[:num_bins])).astype(np.float32)
         return logits
 
     def to_text(self) -> str:

@@ -19,7 +19,17 @@ from cluster.home import Home
 from cluster.keys import KeyStore, open_keys
 from models.errors import NotFoundError
 from models.explain import reasons
-from models.predict import Cause, Scored, answer, degradations, iso, lasting, untrained_type, window_digest
+from models.predict import (
+    Cause,
+    Scored,
+    answer,
+    degradations,
+    iso,
+    lasting,
+    missing_share,
+    untrained_type,
+    window_digest,
+)
 from models.windows import Float, tick_of, window_at
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics
@@ -244,7 +254,8 @@ def _prediction(
     return answer(
         model.spec, hazard, plant=model.plant.name, machine=found.machine,
         as_of_us=found.tick * model.spec.config.clock.step_us, data_until_us=found.data_until_us,
-        digest=window_digest(found.values), modes_M=modes, degraded=causes,
+        digest=window_digest(found.values), modes_M=modes,
+        missing=float(missing_share(model.spec, found.values[None])[0]), degraded=causes,
         reasons=list(map(dict, reasons(model.predictor, found.values))) if with_reasons else None,
     )  # fmt: skip
 

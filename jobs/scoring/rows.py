@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from cluster.predictions import SCHEMA
 from models.bundle import BundleSpec
-from models.hazard import probability_within, quantiles
+from models.hazard import probability_within
 from models.predict import (
-    LIFE_QUANTILES,
     Scored,
     degradation_codes,
+    life_quantiles,
+    missing_share,
     prediction_id,
     served_life,
     served_modes,
@@ -51,7 +52,7 @@ def journal_rows(
     chances = zip(
         *(served_probability(probability_within(hazard, config.hazard.edges, h)) for h in horizons), strict=True
     )
-    lives = served_life(spec, quantiles(hazard, config.hazard.edges, LIFE_QUANTILES))
+    lives = served_life(spec, life_quantiles(spec, hazard, missing_share(spec, windows)))
     times = as_of_us.tolist()
     ids = [
         prediction_id(spec.version, plant, machine, digest, at)

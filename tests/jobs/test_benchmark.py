@@ -62,6 +62,9 @@ def test_both_protocols_stand_beside_their_baseline(
         assert 0 < found[kind]["clipped"]["rmse"] <= 125 and found[kind]["true"]["score"] > 0
         low, high = found[kind]["true"]["interval"]
         assert low <= found[kind]["true"]["rmse"] * 1.2 and low <= high
+    assert found["intervals"].keys() == {"network", "trees", "age only"}
+    for told in found["intervals"].values():
+        assert 0 <= told["coverage"][0] <= 1 and 0 <= told["beyond"] <= 1 and 0 <= told["width"] <= 125
     assert len(found["model"]["true"]["seeds"]) == 2 and found["engines"] == 4
     assert champion(home, "cmapss-FD001") is not None
     assert report.baseline.clipped.rmse < report.no_sensor.clipped.rmse * 1.5

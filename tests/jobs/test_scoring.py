@@ -25,7 +25,7 @@ from jobs.scoring.committing import commit_units, paced
 from jobs.scoring.devices import answers_of, by_series
 from jobs.scoring.rows import journal_rows, seen_rows, window_digests
 from models.bundle import Bundle, load_bundle
-from models.predict import Predictor, answer, degradation_codes, degradations, window_digest
+from models.predict import Predictor, answer, degradation_codes, degradations, missing_share, window_digest
 from models.windows import MachineEvents, windows_ending
 from tests.journal import journal_ids
 
@@ -60,6 +60,7 @@ def test_rows_of_many_windows_are_those_of_each_answer(tuned: Any, kind: str) ->
     answers = [
         answer(
             spec, h, plant=PLANT, machine="P-04", as_of_us=at, data_until_us=at, digest=window_digest(w), modes_M=m,
+            missing=float(missing_share(spec, w[None])[0]),
             degraded=[*degradations(spec, w), {"code": "doubt", "text": "?"}],
         )
         for h, m, w, at in zip(scored.hazard, scored.modes, windows, times.tolist(), strict=True)

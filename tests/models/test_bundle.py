@@ -169,6 +169,9 @@ def test_a_kind_whose_files_are_not_there_is_refused(folder: Path) -> None:
     [
         ({"alarm_horizon": "9h"}, "no horizon of the model"),
         ({"usual": Usual(window=(1.0,))}, "1 values for 2 channels"),
+        ({"usual": Usual(window=(1.0, None), present=(1.0,))}, "1 shares for 2 channels"),
+        ({"life_levels": (0.5, 0.5, 0.9)}, "do not rise between 0 and 1"),
+        ({"life_levels": (0.0, 0.5, 0.9)}, "do not rise between 0 and 1"),
         ({"usual": {"window": (1.0, float("nan"))}}, "finite number"),
         ({"plant": "../x"}, "plant or version"),
         ({"channels": ()}, "at least 1 item"),

@@ -16,7 +16,16 @@ from models.calibration import Calibration
 from models.config import Clock, HazardConfig, ModelConfig, WindowConfig
 from models.errors import InputError, MillwrightError
 from models.features import feature_names
-from models.predict import Predictor, answer, degradations, iso, prediction_id, window_digest
+from models.predict import (
+    Predictor,
+    answer,
+    degradations,
+    iso,
+    missing_share,
+    prediction_id,
+    remaining_useful_life,
+    window_digest,
+)
 from models.trees import TreesModel
 from models.windows import Channel
 
@@ -153,6 +162,37 @@ def test_a_quantile_past_the_last_edge_is_that_edge_and_is_named() -> None:
     doomed = _answer(np.full(5, 0.999, np.float32))["remaining_useful_life"]
     assert doomed["beyond"] is None  # type: ignore[index]
     assert doomed["p10"] < doomed["p50"] < doomed["p90"] < 6  # type: ignore[index]
+
+
+def test_quantiles_of_life_are_read_at_the_bundles_levels() -> None:
+    # A fifth of those alive fails in each 6 h: 1 - 0.8 ** 0.5 within 3 h, and 0.36 within 12 h.
+    low = 1 - 0.8**0.5
+    of = spec().model_copy(update={"life_levels": (low, 0.2, 0.36)})
+    found = remaining_useful_life(of, np.array([[0.2, 1 - 0.8**3, 0.5, 0.5, 0.5]], np.float32))
+    assert found == {"p10": 3.0, "p50": 6.0, "p90": 12.0, "unit": "h", "beyond": None}
+
+
+def test_a_missing_sensor_widens_the_interval_and_changes_no_probability() -> None:
+    hazard = np.full(5, 0.2, np.float32)
+    lives = [_answer(hazard, missing=m)["remaining_useful_life"] for m in (0.0, 0.1, 0.5, 1.0)]
+    assert [life["p10"] for life in lives] == sorted((life["p10"] for life in lives), reverse=True)  # type: ignore[index]
+    assert [life["p90"] for life in lives] == sorted(life["p90"] for life in lives)  # type: ignore[index]
+    assert len({life["p50"] for life in lives}) == 1  # type: ignore[index]
+    assert lives[-1] == {"p10": 0.0, "p50": lives[0]["p50"], "p90": 168.0, "unit": "h", "beyond": 168.0}  # type: ignore[index]
+    assert _answer(hazard)["failure_probability"] == _answer(hazard, missing=1.0)["failure_probability"]
+
+
+def test_a_sensor_is_missing_where_windows_usually_hold_it() -> None:
+    both, flow, none = window(), window(), window()
+    flow[:, 1] = np.nan  # vibration is gone
+    none[:, :2] = np.nan
+    batch = np.stack([both, flow, none])
+    assert missing_share(spec(), batch).tolist() == [0.0, 0.5, 1.0]
+    often = spec().model_copy(update={"usual": Usual(window=(80.0, 2.0, 500.0), present=(0.9, 0.1, 1.0))})
+    assert missing_share(often, batch) == pytest.approx([0.0, 0.1, 1.0])
+    partly = window()
+    partly[1:, 1] = np.nan
+    assert missing_share(spec(), partly[None]).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("hazard", [0.0, 1.0, 1e-30])
