@@ -29,12 +29,13 @@ from jobs.trial import begin, configured
 from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
-from models.episodes import AlarmRule, alarm_threshold
+from models.episodes import AlarmRule
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard_over
 from models.scaling import MAX_ROWS
 from models.split import Split
+from models.thresholds import alarm_threshold
 from models.windows import Channel, Float, windows_ending
 
 CANDIDATES = "candidates.json"

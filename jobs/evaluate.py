@@ -25,7 +25,9 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.registry import bundle_folder, standing_champion
 from cluster.report import Progress, Report
+from cluster.storage import read_events
 from jobs.dataset import load_plant, named_plants
+from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
@@ -72,7 +74,8 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
         config = next(iter(found.values())).spec.config
         data = load_plant(home, name, config=config)
         known = read_truth(truth, name) if truth is not None else None
-        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known))
+        modes = named_modes(read_events(home, name, as_of=data.version))
+        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known, modes))
     judged: list[Judged] = []
     for reference in waiting:
         judged.append(ray.get(reference))

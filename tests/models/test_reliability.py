@@ -65,20 +65,20 @@ def test_reliability_of_true_probabilities_lies_on_the_diagonal() -> None:
     rng = np.random.default_rng(2)
     risk = rng.uniform(0, 1, 50_000)
     failed = rng.random(50_000) < risk
-    bins = reliability(risk, failed, np.ones(50_000), machine=np.arange(50_000))
+    bins = reliability(risk, failed, np.ones(50_000), life=np.arange(50_000))
     assert sum(b.count for b in bins) == 50_000
     assert calibration_error(bins) < 0.02
     assert all(b.predicted == pytest.approx(b.observed, abs=0.06) for b in bins)
 
 
-def test_reliability_counts_machines_that_failed_not_rows() -> None:
-    bins = reliability([0.3] * 6, [True] * 4 + [False] * 2, [1] * 6, machine=[0, 0, 0, 1, 2, 2])
+def test_reliability_counts_failures_not_rows() -> None:
+    bins = reliability([0.3] * 6, [True] * 4 + [False] * 2, [1] * 6, life=[0, 0, 0, 1, 2, 2])
     assert [(b.count, b.num_failures, b.predicted) for b in bins] == [(6, 2, pytest.approx(0.3))]
     assert bins[0].observed == pytest.approx(4 / 6)
 
 
 def test_reliability_of_nothing_is_nothing() -> None:
-    assert reliability([], [], [], machine=[]) == []
+    assert reliability([], [], [], life=[]) == []
     assert math.isnan(calibration_error([]))
 
 
