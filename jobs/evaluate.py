@@ -4,8 +4,9 @@ The one idea: this is the first and only reader of the test part. Champion, thre
 were fixed on earlier time, and nothing found here flows back into them. Whoever reads it to make a better
 model has turned it into validation, and needs newer data for the figure.
 
-Writes ``reports/evaluation.json`` and, for each plant, ``reports/evaluation/<plant>.parquet`` (every
-scored tick) and ``<plant>.story.json``, from which ``report.html`` can be made again alone.
+Writes ``reports/evaluation.json``, ``reports/evaluation.html`` (every figure, for people) and, for each plant,
+``reports/evaluation/<plant>.parquet`` (every scored tick) and ``<plant>.story.json``, from which ``report.html`` can
+be made again alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
+from jobs.reporting.words import origin
 from models.bundle import Bundle
 
 COLUMNS = (
@@ -80,7 +82,9 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
     for reference in waiting:
         judged.append(ray.get(reference))
         progress.update(len(judged), len(waiting), "plants")
-    report = EvaluateReport(plants=[j.result for j in judged], files=write(home.path / "reports", judged))
+    files = [*write(home.path / "reports", judged), str(home.path / "reports" / "evaluation.html")]
+    write_atomically(Path(files[-1]), _page(judged))
+    report = EvaluateReport(plants=[j.result for j in judged], files=files)
     report.seconds = time.monotonic() - began
     text = json.dumps(report.as_json(), indent=1, allow_nan=False)
     write_atomically(home.path / "reports" / "evaluation.json", text)
@@ -118,6 +122,13 @@ def write(folder: Path, judged: list[Judged]) -> list[str]:
         write_atomically(story, json.dumps(one.story, allow_nan=False))
         files += [str(ticks), str(story)]
     return files
+
+
+def _page(judged: list[Judged]) -> str:
+    from jobs.reporting.figures_page import render  # matplotlib takes half a second
+
+    plants = [one.result for one in judged]
+    return render(plants, {one.result.name: one.story for one in judged}, origin=origin(plants))
 
 
 def _cells(row: CandidateResult, unit: str) -> list[str]:

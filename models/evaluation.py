@@ -173,7 +173,8 @@ def _risk_figures(
     auc, average_precision, recall = draws.samples(lambda w: ranking.figures(PRECISION, w[of_known]))
     error = _mean_of(squared_error(risk, failed, weight), ticks, draws)
     usual = _mean_of(squared_error(np.full(len(risk), reference), failed, weight), ticks, draws)
-    skill = Sample.of(lambda a, b: np.where(b > 0, 1.0 - a / b, np.nan), error, usual)
+    happened = _mean_of(failed.astype(np.float64), ticks, draws)  # without a failure, whoever says least has skill
+    skill = Sample.of(lambda a, b, h: np.where((b > 0) & (h > 0), 1.0 - a / b, np.nan), error, usual, happened)
     bins = reliability(risk, failed, weight, life=ticks.lives(), machine=ticks.machine, draws=draws)
     found = RiskFigures(
         auc.estimate(), average_precision.estimate(), recall.estimate(), error.estimate(), skill.estimate(),

@@ -114,11 +114,13 @@ class Ranking:
 
     def auc(self, weight: ArrayLike | None = None) -> float:
         """Chance that a positive scores above a negative, ties half. Source: Hanley and McNeil (1982)."""
-        return _auc(*self._weigh(weight))
+        true, false = self._weigh(weight)
+        return _auc(true, false, np.cumsum(false))
 
     def average_precision(self, weight: ArrayLike | None = None) -> float:
         """Precision averaged over the steps of recall, ties as one step, as scikit-learn defines it."""
-        return _average_precision(*self._weigh(weight))
+        true, false = self._weigh(weight)
+        return _average_precision(true, np.cumsum(true), np.cumsum(false))
 
     def recall_at_precision(self, precision: float, weight: ArrayLike | None = None) -> float:
         """The highest share of positives that one threshold flags of whose flagged rows a share ``precision`` is right.
@@ -127,12 +129,14 @@ class Ranking:
         a threshold that was chosen before. 0 where no threshold is that precise. Davis and Goadrich (2006), "The
         relationship between precision-recall and ROC curves", on reading recall off the curve that is attained.
         """
-        return _recall_at(precision, *self._weigh(weight))
+        true, false = self._weigh(weight)
+        return _recall_at(precision, np.cumsum(true), np.cumsum(false))
 
     def figures(self, precision: float, weight: ArrayLike | None = None) -> tuple[float, float, float]:
         """AUC, average precision, and recall at a precision, for the price of one."""
-        weighed = self._weigh(weight)
-        return _auc(*weighed), _average_precision(*weighed), _recall_at(precision, *weighed)
+        true, false = self._weigh(weight)
+        found, wrong = np.cumsum(true), np.cumsum(false)
+        return _auc(true, false, wrong), _average_precision(true, found, wrong), _recall_at(precision, found, wrong)
 
     def _weigh(self, weight: ArrayLike | None) -> tuple[Floats, Floats]:
         """Weight of positives and of negatives at each distinct score, highest score first."""
@@ -142,24 +146,23 @@ class Ranking:
         return true.astype(np.float64), false.astype(np.float64)
 
 
-def _auc(true: Floats, false: Floats) -> float:
-    if true.sum() <= 0 or false.sum() <= 0:
+def _auc(true: Floats, false: Floats, wrong: Floats) -> float:
+    """``true`` and ``false`` by score, highest first; ``wrong`` sums the false down to each score."""
+    if not len(true) or true.sum() <= 0 or wrong[-1] <= 0:
         return float("nan")
-    below = np.cumsum(false[::-1])[::-1] - false  # negatives that score less than this group
-    return float((true * (below + false / 2)).sum() / (true.sum() * false.sum()))
+    below = wrong[-1] - wrong  # negatives that score less
+    return float((true * (below + false / 2)).sum() / (true.sum() * wrong[-1]))
 
 
-def _average_precision(true: Floats, false: Floats) -> float:
-    if true.sum() <= 0:
+def _average_precision(true: Floats, found: Floats, wrong: Floats) -> float:
+    if not len(true) or found[-1] <= 0:
         return float("nan")
-    found, wrong = np.cumsum(true), np.cumsum(false)
-    return float((true * found / np.maximum(found + wrong, 1e-300)).sum() / true.sum())
+    return float((true * found / np.maximum(found + wrong, 1e-300)).sum() / found[-1])
 
 
-def _recall_at(precision: float, true: Floats, false: Floats) -> float:
-    if true.sum() <= 0:
+def _recall_at(precision: float, found: Floats, wrong: Floats) -> float:
+    if not len(found) or found[-1] <= 0:
         return float("nan")
-    found, wrong = np.cumsum(true), np.cumsum(false)
     good = found >= precision * (found + wrong) - 1e-12
     return float(found[good].max(initial=0.0) / found[-1])
 

@@ -39,7 +39,7 @@ from models.split import Split
 from models.thresholds import Swept, alarm_threshold, caught_within, sweep
 
 COMPARED = {"network", "trees", "no_sensor", "kaplan_meier"}  # with the champion, draw by draw
-DRAWS, DRAWS_OF_PARTS = 200, 60
+DRAWS, DRAWS_OF_PARTS = 200, 100
 SEED = 0  # of the bootstrap
 NEVER = 1.01  # a threshold that no probability reaches
 
