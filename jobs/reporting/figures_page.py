@@ -10,7 +10,16 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from jobs.evaluation.results import LABEL, BandResult, CandidateResult, Comparison, GroupResult, PlantResult
+from jobs.evaluation.results import (
+    LABEL,
+    BandResult,
+    Bin,
+    CandidateResult,
+    Comparison,
+    Figure,
+    GroupResult,
+    PlantResult,
+)
 from jobs.reporting.figure_plots import band_name, band_plot, lead_plot, threshold_plot
 from jobs.reporting.findings import findings
 from jobs.reporting.glossary import FIGURES
@@ -58,6 +67,7 @@ def _plant(plant: PlantResult, story: dict[str, Any]) -> dict[str, Any]:
         "figures": list(_figures(plant)), "story": _story(story) if story else None, "columns": COLUMNS,
         "rows": [_row(c, unit) for c in plant.all.candidates],
         "comparisons": [_comparison(c) for c in plant.all.comparisons], "bands": list(_bands(plant.all.champion, unit)),
+        "reliability": [_bin(b) for b in plant.all.champion.reliability],
         "group_columns": GROUP_COLUMNS,
         "groups": [(KINDS.get(kind, kind), [_group(g, unit) for g in own])
                    for kind, own in groupby(plant.groups, key=lambda g: g.kind)],
@@ -67,12 +77,12 @@ def _plant(plant: PlantResult, story: dict[str, Any]) -> dict[str, Any]:
 
 def _figures(plant: PlantResult) -> Iterable[dict[str, str]]:
     champion, unit = plant.all.champion, plant.life_unit
-    bins = "; ".join(f"{b.predicted:.1%} predicted, {b.observed:.1%} observed" for b in champion.reliability)
+    bins = [f"{b.predicted:.1%} predicted, {b.observed:.1%} observed in {b.count}" for b in champion.reliability]
     yield {
         "title": "When it says 30 %, do 30 % fail?", "svg": calibration_plot(champion),
         "caption": f"Risk within {plant.alarm_horizon}; on the dashed line it is exactly right. Bars: 95 % by machine. "
                    "n: failures behind a point. Below: scored ticks.",
-        "alt": f"Reliability of {plant.name}: {bins}.",
+        "alt": f"Reliability of {plant.name}: {'; '.join(bins)}.",
     }  # fmt: skip
     if champion.leads:
         yield {
@@ -175,6 +185,14 @@ def _band(band: BandResult, unit: str) -> dict[str, Any]:
     counts = [(f"{band.num_ticks:,}", ""), (str(band.num_failures), "")]
     cells = [cell(band.coverage, percent=True), (width, ""), *shares, *counts]
     return {"name": f"{band_name(band)} {unit}", "cells": cells}
+
+
+def _bin(b: Bin) -> dict[str, Any]:
+    observed = Figure(value=b.observed, low=b.low, high=b.high)
+    return {
+        "name": f"{b.predicted:.1%}",
+        "cells": [cell(observed, percent=True), (f"{b.count:,}", ""), (str(b.num_failures), "")],
+    }
 
 
 def _title(group: GroupResult) -> str:

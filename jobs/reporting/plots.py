@@ -100,7 +100,7 @@ def calibration_plot(champion: CandidateResult) -> str:
             x, y = 100 * b.predicted, 100 * b.observed
             if b.low is not None and b.high is not None:
                 axis.plot([x, x], [100 * b.low, 100 * b.high], color=BLUE, linewidth=1, alpha=0.7)
-            if x > 0.08 * top and b.num_failures:
+            if x > 0.15 * top and b.num_failures:
                 axis.annotate(f"n={b.num_failures}", (x, y), (6, -9), textcoords="offset points", fontsize=8)
         axis.set(xlim=(0, top), ylim=(0, top), ylabel="failed, %")
         counts.bar(said, [b.count for b in bins], width=top / 60, color=GREY)
