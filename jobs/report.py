@@ -25,6 +25,7 @@ from jobs.reporting.words import ServedPlant, origin
 from models.errors import InputError, NotFoundError
 
 SERVED = "served.json"
+FIGURES = "evaluation.html"  # what `evaluate` writes for people
 
 
 class PageReport(Report):
@@ -55,8 +56,9 @@ def run(
     if served is not None:
         _write_served(folder / SERVED, served)
     stories = {p.name: _story(folder / "evaluation" / f"{p.name}.story.json") for p in plants}
-    page = render(plants, stories, read_served(folder / SERVED), origin=origin(plants))
     path = out or folder / "report.html"
+    figures = FIGURES if (path.parent / FIGURES).is_file() else None
+    page = render(plants, stories, read_served(folder / SERVED), origin=origin(plants), figures=figures)
     write_atomically(path, page)
     return PageReport(
         seconds=time.monotonic() - began, path=str(path.resolve()), size_bytes=len(page.encode()),

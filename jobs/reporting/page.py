@@ -16,15 +16,16 @@ SHOWN_REASONS = 4
 
 
 def render(
-    plants: list[PlantResult], stories: dict[str, dict[str, Any]], served: list[ServedPlant], *, origin: str
-) -> str:
-    """The whole page as HTML that asks for nothing else."""
+    plants: list[PlantResult], stories: dict[str, dict[str, Any]], served: list[ServedPlant], *, origin: str,
+    figures: str | None = None,
+) -> str:  # fmt: skip
+    """The whole page as HTML that asks for nothing else. ``figures`` names the page of all figures beside it."""
     head = summary(plants, served)
     return template("page.html.j2").render(
         headline=headline(head, plants), below=_below(head), tiles=_tiles(head),
         plants=[_plant(plant, stories.get(plant.name, {})) for plant in plants],
         served=[_card(plant, question) for plant in served for question in plant.questions],
-        glossary=PAGE, origin=origin,
+        glossary=PAGE, origin=origin, figures=figures,
     )  # fmt: skip
 
 

@@ -53,7 +53,14 @@ def test_the_page_asks_for_nothing_else(home: Home) -> None:
     page = _page(home, SERVED)
     assert "http" not in page
     assert not re.search(r"(src|@import|<link|<script|url\((?!#))", page)
-    assert all(target.startswith("#") or target == "evaluation.html" for target in re.findall(r'href="([^"]*)"', page))
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', page))
+
+
+def test_the_page_of_all_figures_is_named_where_it_lies_beside(home: Home) -> None:
+    _prepare(home, [plant()], STORY)
+    assert "evaluation.html" not in _page(home)
+    write_atomically(home.path / "reports" / "evaluation.html", "<html></html>")
+    assert '<a href="evaluation.html">' in _page(home)
 
 
 def test_the_page_is_sound_html_with_described_figures(home: Home) -> None:
