@@ -125,10 +125,19 @@ def _between(band: BandResult, unit: str) -> str:
 
 
 def _beaten(plant: PlantResult) -> Finding | None:
-    """A baseline that the champion is not shown to be better than."""
-    for pair in plant.all.comparisons:
+    """A baseline that the champion is worse than by one figure, or else one that it is not shown to be better than."""
+    pairs = [pair for pair in plant.all.comparisons if pair.against in BASELINE]
+    for pair in pairs:
+        named = (("average precision", pair.average_precision), ("Brier skill", pair.brier_skill),
+                 ("log-likelihood", pair.log_likelihood))  # fmt: skip
+        for name, gain in named:
+            if gain.high is not None and gain.high < 0:
+                value, between = cell(gain, digits=3)
+                text = f"{plant.name}: worse than the {BASELINE[pair.against]} by {name}, {value}{_in(between)}."
+                return Finding(1.6, text)
+    for pair in pairs:
         gain = pair.average_precision
-        if pair.against in BASELINE and gain.value is not None and (gain.low is None or gain.low <= 0):
+        if gain.value is not None and (gain.low is None or gain.low <= 0):
             value, between = cell(gain)
             text = (
                 f"{plant.name}: not shown to be better than the {BASELINE[pair.against]}: average precision differs by "

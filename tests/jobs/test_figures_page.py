@@ -91,6 +91,15 @@ def test_findings_come_in_words_the_weightiest_first() -> None:
     assert "2 false alarms, 0.50 per machine and month (0.40 to 0.60)" in rest
 
 
+def test_a_baseline_that_is_better_by_any_figure_is_named() -> None:
+    one = plant()
+    one.all.comparisons[0].log_likelihood = Figure(value=-0.09, low=-0.19, high=-0.01)
+    told = findings([one])
+    worse = "harbor: worse than the gradient-boosted baseline by log-likelihood, -0.090 (-0.190 to -0.010)."
+    assert worse in told
+    assert not any("not shown to be better" in text for text in told)
+
+
 def test_findings_are_about_the_worse_plant_first_and_few() -> None:
     good, bad = plant(name="harbor"), plant(name="ridge")
     bad.failures = [f.model_copy(update={"caught": False, "sudden": False}) for f in bad.failures]
