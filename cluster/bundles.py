@@ -14,8 +14,9 @@ from pathlib import Path
 from cluster.home import Home
 from cluster.places import Place, Remote, files_below
 from cluster.registry import bundle_folder
-from models.bundle import FORMAT, MANIFEST, Bundle, BundleSpec, load_bundle, save_bundle
+from models.bundle import MANIFEST, Bundle, load_bundle, save_bundle
 from models.errors import InputError, MillwrightError, NotFoundError
+from models.spec import FORMAT, BundleSpec
 
 _ATTEMPTS = 3
 

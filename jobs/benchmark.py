@@ -34,7 +34,7 @@ from models.conformal import interval_figures
 from models.errors import InputError
 from models.hazard import restricted_mean
 from models.metrics import asymmetric_score, rmse
-from models.predict import Predictor
+from models.predictor import Predictor
 from models.source import CsvFormat, MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
 
 CAP = 125.0  # cycles; the protocol's clipping of remaining life

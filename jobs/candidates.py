@@ -27,18 +27,19 @@ from jobs.ingest import over_ray
 from jobs.series.later import count_failures, judging, later_ticks
 from jobs.series.modes import known_modes, mode_trust
 from jobs.trial import begin, configured
-from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
 from models.conformal import Levels, fit_levels
-from models.episodes import AlarmRule, alarm_threshold
+from models.episodes import AlarmRule
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard_over
 from models.labels import doubtful_ticks
 from models.modes import NO_MODES, Modes
 from models.scaling import MAX_ROWS
+from models.spec import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.split import Split
+from models.thresholds import alarm_threshold
 from models.windows import Channel, Float, windows_ending
 
 CANDIDATES = "candidates.json"

@@ -4,8 +4,9 @@ The one idea: this is the first and only reader of the test part. Champion, thre
 were fixed on earlier time, and nothing found here flows back into them. Whoever reads it to make a better
 model has turned it into validation, and needs newer data for the figure.
 
-Writes ``reports/evaluation.json`` and, for each plant, ``reports/evaluation/<plant>.parquet`` (every
-scored tick) and ``<plant>.story.json``, from which ``report.html`` can be made again alone.
+Writes ``reports/evaluation.json``, ``reports/evaluation.html`` (every figure, for people) and, for each plant,
+``reports/evaluation/<plant>.parquet`` (every scored tick) and ``<plant>.story.json``, from which ``report.html`` can
+be made again alone.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.registry import bundle_folder, standing_champion
 from cluster.report import Progress, Report
+from cluster.storage import read_events
 from jobs.dataset import load_plant, named_plants
+from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
+from jobs.reporting.words import origin
 from models.bundle import Bundle
 
 COLUMNS = (
@@ -72,12 +76,15 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
         config = next(iter(found.values())).spec.config
         data = load_plant(home, name, config=config)
         known = read_truth(truth, name) if truth is not None else None
-        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known))
+        modes = named_modes(read_events(home, name, as_of=data.version))
+        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known, modes))
     judged: list[Judged] = []
     for reference in waiting:
         judged.append(ray.get(reference))
         progress.update(len(judged), len(waiting), "plants")
-    report = EvaluateReport(plants=[j.result for j in judged], files=write(home.path / "reports", judged))
+    files = [*write(home.path / "reports", judged), str(home.path / "reports" / "evaluation.html")]
+    write_atomically(Path(files[-1]), _page(judged))
+    report = EvaluateReport(plants=[j.result for j in judged], files=files)
     report.seconds = time.monotonic() - began
     text = json.dumps(report.as_json(), indent=1, allow_nan=False)
     write_atomically(home.path / "reports" / "evaluation.json", text)
@@ -115,6 +122,13 @@ def write(folder: Path, judged: list[Judged]) -> list[str]:
         write_atomically(story, json.dumps(one.story, allow_nan=False))
         files += [str(ticks), str(story)]
     return files
+
+
+def _page(judged: list[Judged]) -> str:
+    from jobs.reporting.figures_page import render  # matplotlib takes half a second
+
+    plants = [one.result for one in judged]
+    return render(plants, {one.result.name: one.story for one in judged}, origin=origin(plants))
 
 
 def _cells(row: CandidateResult, unit: str) -> list[str]:

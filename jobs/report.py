@@ -19,12 +19,13 @@ from rich.text import Text
 
 from cluster.files import write_atomically
 from cluster.home import Home
-from cluster.report import Progress, Report, code_version
+from cluster.report import Progress, Report
 from jobs.evaluation.results import PlantResult
-from jobs.reporting.words import ServedPlant
+from jobs.reporting.words import ServedPlant, origin
 from models.errors import InputError, NotFoundError
 
 SERVED = "served.json"
+FIGURES = "evaluation.html"  # what `evaluate` writes for people
 
 
 class PageReport(Report):
@@ -55,8 +56,9 @@ def run(
     if served is not None:
         _write_served(folder / SERVED, served)
     stories = {p.name: _story(folder / "evaluation" / f"{p.name}.story.json") for p in plants}
-    page = render(plants, stories, read_served(folder / SERVED), origin=_origin(plants))
     path = out or folder / "report.html"
+    figures = FIGURES if (path.parent / FIGURES).is_file() else None
+    page = render(plants, stories, read_served(folder / SERVED), origin=origin(plants), figures=figures)
     write_atomically(path, page)
     return PageReport(
         seconds=time.monotonic() - began, path=str(path.resolve()), size_bytes=len(page.encode()),
@@ -108,10 +110,3 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         "Unreadable figures", expected="what `millwright evaluate` writes", found=first[:120], where=path,
         do="Run `millwright evaluate` again",
     )  # fmt: skip
-
-
-def _origin(plants: list[PlantResult]) -> str:
-    simulated = any(f.sudden is not None for plant in plants for f in plant.failures)
-    text = "Plants are simulated, so these figures show that the way works, not what it saves in a real plant. "
-    champions = ", ".join(f"{plant.name} {plant.version}" for plant in plants)
-    return f"{text if simulated else ''}Models: {champions}. Millwright {code_version()}."

@@ -43,7 +43,8 @@ from jobs.series.gather import dataset_of, parallelism, plan_units, unit_of
 from jobs.series.stream import Shape
 from models.bundle import Bundle
 from models.errors import InputError
-from models.predict import Cause, Predictor, answer, degradations, missing_share, window_digest
+from models.predict import Cause, answer, degradations, missing_share, window_digest
+from models.predictor import Predictor
 from models.windows import Channel, Int, MachineEvents, Series, silence, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 5 MB

@@ -9,14 +9,14 @@ Lives are told apart by the labels: all ticks before one failure (or one censori
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import HazardConfig
-from models.metrics import Estimate, estimate, weighted_quantile
+from models.metrics import Draws, Estimate, SortedValues
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,6 +45,12 @@ class Ticks:
             self.machine[rows], self.now[rows], self.time[rows], self.event[rows], self.num_machines, self.step
         )
 
+    def within(self, keep: Bools) -> Ticks:
+        """The ticks that ``keep`` [N] marks, their machines numbered anew from 0; the others are in no draw."""
+        place = _places(self, keep)
+        own = self.take(keep)
+        return replace(own, machine=place[own.machine], num_machines=int((place >= 0).sum()))
+
     def lives(self) -> Ints:
         """A number for each tick, the same for all ticks that lead to one failure or one censoring."""
         end = self.now + self.time
@@ -72,21 +78,29 @@ class AlarmRule:
 
 @dataclass(frozen=True)
 class Episode:
-    """One alarm. ``open``: the machine was serviced, or the record ended, before the promise could be checked."""
+    """One alarm. ``open``: the machine was serviced, or the record ended, before the promise could be checked.
+
+    ``row`` is the tick that raised it.
+    """
 
     machine: int
     start: float
     end: float
     outcome: Outcome
+    row: int = -1
 
 
 @dataclass(frozen=True)
 class FailureSeen:
-    """One failure that could have been announced; ``lead`` is its earliest good alarm's, None where it was missed."""
+    """One failure that could have been announced; ``lead`` is its earliest good alarm's, None where it was missed.
+
+    ``row`` is the last tick that could have announced it in time.
+    """
 
     machine: int
     at: float
     lead: float | None
+    row: int = -1
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,19 @@ class Judgement:
     episodes: tuple[Episode, ...]
     failures: tuple[FailureSeen, ...]
     months: Floats
+
+    def within(self, ticks: Ticks, keep: Bools) -> Judgement:
+        """Alarms raised at the ticks that ``keep`` [N] marks, failures that ended among them, and their months.
+
+        Machines are numbered as ``ticks.within(keep)`` numbers them.
+        """
+        place = _places(ticks, keep)
+        own = np.bincount(ticks.machine[keep], minlength=ticks.num_machines)[place >= 0]
+        return Judgement(
+            tuple(replace(e, machine=int(place[e.machine])) for e in self.episodes if keep[e.row]),
+            tuple(replace(f, machine=int(place[f.machine])) for f in self.failures if keep[f.row]),
+            own.astype(np.float64) * (ticks.step / HOURS_A_MONTH),
+        )
 
 
 @dataclass(frozen=True)
@@ -119,23 +146,23 @@ def judge(ticks: Ticks, risk: Floats, threshold: float, rule: AlarmRule) -> Judg
     lives = ticks.lives()
     episodes: list[Episode] = []
     lead: dict[int, float] = {}  # life -> earliest good lead
-    for first, last in _raised(ticks, lives, risk >= threshold, rule):
+    for first, last in raised(ticks, lives, risk >= threshold, rule):
         outcome = _outcome(float(ticks.time[first]), bool(ticks.event[first]), rule)
         if outcome == "true":
             life = int(lives[first])
             lead[life] = max(lead.get(life, 0.0), float(ticks.time[first]))
-        episodes.append(Episode(int(ticks.machine[first]), float(ticks.now[first]), float(ticks.now[last]), outcome))
-    in_time = ticks.event & (ticks.time >= rule.min_lead) & (ticks.time <= rule.max_lead)
-    _, first_of_life = np.unique(lives[in_time], return_index=True)
+        episodes.append(
+            Episode(int(ticks.machine[first]), float(ticks.now[first]), float(ticks.now[last]), outcome, first)
+        )
     failures = tuple(
-        FailureSeen(int(ticks.machine[i]), float(ticks.now[i] + ticks.time[i]), lead.get(int(lives[i])))
-        for i in np.flatnonzero(in_time)[first_of_life]
+        FailureSeen(int(ticks.machine[i]), float(ticks.now[i] + ticks.time[i]), lead.get(int(lives[i])), i)
+        for i in announceable(ticks, lives, rule).tolist()
     )
     months = np.bincount(ticks.machine, minlength=ticks.num_machines).astype(np.float64) * (ticks.step / HOURS_A_MONTH)
     return Judgement(tuple(episodes), failures, months)
 
 
-def alarm_figures(judgement: Judgement, *, rng: np.random.Generator, draws: int = 300) -> AlarmFigures:
+def alarm_figures(judgement: Judgement, *, draws: Draws) -> AlarmFigures:
     """Counts and rates of a judgement, each rate with its bootstrap interval by machine."""
     num = len(judgement.months)
     outcomes = {kind: _count([e.machine for e in judgement.episodes if e.outcome == kind], num)
@@ -144,80 +171,46 @@ def alarm_figures(judgement: Judgement, *, rng: np.random.Generator, draws: int 
     good = [(f.machine, f.lead) for f in judgement.failures if f.lead is not None]
     caught = _count([machine for machine, _ in good], num)
     machine_of_lead = np.array([machine for machine, _ in good], np.int64)
-    leads = np.array([lead for _, lead in good], np.float64)
-    checked = outcomes["true"] + outcomes["false"]
+    leads = SortedValues([lead for _, lead in good])
 
     def ratio(above: Floats, below: Floats) -> Estimate:
-        return estimate(lambda w: _ratio(float(w @ above), float(w @ below)), num, rng=rng, draws=draws)
+        return draws.ratio(above, below).estimate()
 
     def lead_at(q: float) -> Estimate:
-        return estimate(lambda w: weighted_quantile(leads, q, w[machine_of_lead]), num, rng=rng, draws=draws)
+        return draws.sample(lambda w: leads.quantile(q, w[machine_of_lead])).estimate()
 
     return AlarmFigures(
         num_failures=int(failures.sum()), num_caught=int(caught.sum()), num_false=int(outcomes["false"].sum()),
         num_late=int(outcomes["late"].sum()), num_open=int(outcomes["open"].sum()), recall=ratio(caught, failures),
-        precision=ratio(outcomes["true"], checked), false_per_month=ratio(outcomes["false"], judgement.months),
+        precision=ratio(outcomes["true"], outcomes["true"] + outcomes["false"]),
+        false_per_month=ratio(outcomes["false"], judgement.months),
         lead_median=lead_at(0.5), lead_p10=lead_at(0.1),
     )  # fmt: skip
 
 
-def alarm_threshold(
-    ticks: Ticks, risk: Floats, rule: AlarmRule, *, false_per_month: float | None = None, candidates: int = 60
-) -> float:
-    """The threshold with the best F1 of failures caught and alarms that come true.
-
-    With a budget of false alarms a machine-month, the one that catches most within it. Ties go to
-    the higher threshold. Where no failure can be judged, the risk that 1 % of the ticks exceed.
-    """
-    if not len(risk):
-        return 0.5
-    tried = np.unique(np.quantile(risk, 1.0 - np.geomspace(1e-4, 1.0, candidates)))
-    fallback = float(np.quantile(risk, 0.99))
-    best, chosen = 0.0, fallback
-    for threshold in tried:
-        value = _worth(judge(ticks, risk, float(threshold), rule), false_per_month)
-        if value > 0 and value >= best:
-            best, chosen = value, float(threshold)
-    return chosen
-
-
-def caught_within_budget(
-    ticks: Ticks, risk: Floats, rule: AlarmRule, *, false_per_month: float, own: float | None = None
-) -> tuple[int, float]:
-    """Most failures that this risk could catch at no more false alarms, and the threshold that does.
-
-    It chooses on the data that it judges: a bound in favour of what it is asked about, for comparisons only.
-    Thresholds are tried on a grid; ``own``, the candidate's own, is tried too, so that what it did is never
-    more than what it could do.
-    """
-    tuned = alarm_threshold(ticks, risk, rule, false_per_month=false_per_month, candidates=120)
-    best = (0, tuned)
-    for threshold in (tuned, tuned if own is None else own):
-        found = judge(ticks, risk, threshold, rule)
-        within = _false(found) / max(float(found.months.sum()), 1e-9) <= false_per_month + 1e-9
-        caught = sum(f.lead is not None for f in found.failures)
-        if within and caught > best[0]:
-            best = (caught, threshold)
-    return best
-
-
-def _raised(ticks: Ticks, lives: Ints, above: Bools, rule: AlarmRule) -> list[tuple[int, int]]:
-    """First and last row of every episode."""
+def raised(ticks: Ticks, lives: Ints, above: Bools, rule: AlarmRule) -> list[tuple[int, int]]:
+    """First and last row of every episode, where ``above`` [N] marks the ticks above the threshold."""
+    rows = np.flatnonzero(above)
+    if not len(rows):
+        return []
+    now, slack = ticks.now[rows], ticks.step / 100
+    apart = (np.diff(lives[rows]) != 0) | (np.diff(now) > rule.quiet + slack)
+    starts = np.r_[0, np.flatnonzero(apart) + 1]
     found: list[tuple[int, int]] = []
-    first = last = -1
-    now, slack = ticks.now, ticks.step / 100
-    for row in np.flatnonzero(above).tolist():
-        if (
-            first < 0
-            or lives[row] != lives[last]
-            or now[row] - now[last] > rule.quiet + slack
-            or now[row] - now[first] > rule.max_lead + slack
-        ):
-            if first >= 0:
-                found.append((first, last))
-            first = row
-        last = row
-    return [*found, (first, last)] if first >= 0 else found
+    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+        first = start
+        while first < stop:  # a promise is over after max_lead, and made again
+            after = first + int(np.searchsorted(now[first:stop], now[first] + rule.max_lead + slack, side="right"))
+            found.append((int(rows[first]), int(rows[after - 1])))
+            first = after
+    return found
+
+
+def announceable(ticks: Ticks, lives: Ints, rule: AlarmRule) -> Ints:
+    """For each failure that an alarm could have announced in time, the last tick that could."""
+    rows = np.flatnonzero(ticks.event & (ticks.time >= rule.min_lead) & (ticks.time <= rule.max_lead))
+    last: Ints = rows[np.flatnonzero(np.diff(lives[rows], append=-1) != 0)]
+    return last
 
 
 def _outcome(time: float, event: bool, rule: AlarmRule) -> Outcome:
@@ -228,25 +221,11 @@ def _outcome(time: float, event: bool, rule: AlarmRule) -> Outcome:
     return "true" if time >= rule.min_lead else "late"
 
 
-def _worth(judgement: Judgement, false_per_month: float | None) -> float:
-    caught = sum(f.lead is not None for f in judgement.failures)
-    if not judgement.failures or not caught:
-        return 0.0
-    wrong = _false(judgement)
-    if false_per_month is not None:
-        return float(caught) if wrong / float(judgement.months.sum()) <= false_per_month else 0.0
-    right = sum(e.outcome == "true" for e in judgement.episodes)
-    recall, precision = caught / len(judgement.failures), right / (right + wrong)
-    return 2 * recall * precision / (recall + precision)
-
-
-def _false(judgement: Judgement) -> int:
-    return sum(e.outcome == "false" for e in judgement.episodes)
+def _places(ticks: Ticks, keep: Bools) -> Ints:
+    """Each machine's new number, -1 for those without a tick that is kept."""
+    present = np.bincount(ticks.machine[keep], minlength=ticks.num_machines) > 0
+    return np.where(present, np.cumsum(present) - 1, -1).astype(np.int64)
 
 
 def _count(machines: list[int], num_machines: int) -> Floats:
     return np.bincount(np.array(machines, np.int64), minlength=num_machines).astype(np.float64)
-
-
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0 else float("nan")

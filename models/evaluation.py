@@ -1,55 +1,97 @@
 """One candidate judged on later time: every figure that a report prints, from arrays alone.
 
 The one idea: a candidate is its risk at each tick (and its hazard curve, where it has one), so models,
-baselines, the Kaplan-Meier curve and the simulator's oracle are judged by the same code and rows.
+baselines, the Kaplan-Meier curve and the simulator's oracle are judged by the same code and rows. Its answers are
+made ready once and judged on any part of the ticks: all, unseen machines, old ones, one failure mode.
 
 N ticks, K inner edges.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import HazardConfig
 from models.episodes import AlarmFigures, AlarmRule, Judgement, Ticks, alarm_figures, judge
-from models.hazard import quantiles, restricted_mean, survival_at
-from models.metrics import Estimate, Ranking, concordance, estimate, weighted_quantile
-from models.reliability import ReliabilityBin, brier, calibration_error, coverage, known_outcomes, reliability, skill
+from models.lifetimes import LEVELS, NO_LIFE, NONE, LifeFigures, LifeRows, life_bands, life_figures, life_rows
+from models.metrics import Draws, Estimate, Ranking, Sample
+from models.reliability import ReliabilityBin, calibration_error, known_outcomes, reliability, squared_error
 
 Floats = NDArray[np.float64]
-NONE = Estimate(float("nan"), float("nan"), float("nan"))
-MAX_ROWS = 5000  # rows of the figures that compare rows: neighbouring ticks tell the same story
-MAX_PAIRED = 1500  # rows of the concordance, which compares all pairs
+Bools = NDArray[np.bool_]
+PRECISION = 0.5  # of flagged hours, at which recall by the hour is read
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a candidate says at each tick: ``risk`` [N] within the alarm's horizon; ``hazard`` [N, K+1] if any."""
+    """What a candidate says at each tick: ``risk`` [N] within the alarm's horizon; ``hazard`` [N, K+1] if any.
+
+    ``levels`` are the quantiles of the curve that are served as p10, p50 and p90.
+    """
 
     risk: Floats
     threshold: float
     hazard: NDArray[np.float32] | None = None
+    levels: tuple[float, float, float] = LEVELS
 
 
 @dataclass(frozen=True)
-class LifeFigures:
-    """Remaining life: error of the median in life units, order of machines, and the 80 % interval."""
+class Outcomes:
+    """Whether each tick [N] failed within the alarm's horizon, whether that is known, its inverse-censoring weight."""
 
-    median_error: Estimate  # median absolute error of p50, over ticks whose failure came within the longest horizon
-    concordance: Estimate
-    coverage_80: Estimate
-    width_80: float  # median width; infinite past the last edge
+    failed: Bools
+    known: Bools
+    weight: Floats
+
+    @staticmethod
+    def of(ticks: Ticks, horizon: float) -> Outcomes:
+        return Outcomes(*known_outcomes(ticks.time, ticks.event, horizon))
+
+    def within(self, keep: Bools) -> Outcomes:
+        return Outcomes(self.failed[keep], self.known[keep], self.weight[keep])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some ticks to be judged alone: ``keep`` [N].
+
+    ``event`` [N], where given, says which of all failures count; the others censor (one failure mode of several).
+    """
+
+    name: str
+    keep: Bools
+    event: Bools | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A candidate's answers at every tick of a plant, made ready once."""
+
+    ticks: Ticks
+    forecast: Forecast
+    outcomes: Outcomes
+    judgement: Judgement
+    life: LifeRows | None
+    config: HazardConfig
 
 
 @dataclass(frozen=True)
 class RiskFigures:
-    """The risk within the alarm's horizon: order, error, skill over the plant's Kaplan-Meier risk, calibration."""
+    """The risk within the alarm's horizon: order, error, skill over the plant's Kaplan-Meier risk, calibration.
+
+    ``recall_at_half``: recall by the calendar hour. Of all machine-hours with a failure within the alarm's horizon
+    (48 h) ahead, the share flagged by the lowest threshold at which at least half of the flagged hours are such
+    hours. Hours whose outcome is unknown are left out. The threshold is found on the hours that are judged, so the
+    figure describes an order and is no promise; it is read beside failures caught, because ten flagged hours before
+    one failure are one success, not ten. It is the measure in which public results on hourly data are given.
+    """
 
     auc: Estimate
     average_precision: Estimate
+    recall_at_half: Estimate
     brier: Estimate
     brier_skill: Estimate
     calibration_error: float
@@ -58,89 +100,89 @@ class RiskFigures:
 
 @dataclass(frozen=True)
 class CandidateFigures:
+    """Every figure; ``samples`` holds those that ``compare`` subtracts."""
+
     alarms: AlarmFigures
     risk: RiskFigures
     life: LifeFigures
     judgement: Judgement
+    log_likelihood: Estimate = NONE
+    samples: dict[str, Sample] = field(default_factory=dict)
 
 
 def candidate_figures(
     ticks: Ticks, forecast: Forecast, *, config: HazardConfig, horizon: float, reference_risk: float,
     rng: np.random.Generator, draws: int = 200,
 ) -> CandidateFigures:  # fmt: skip
-    """Judge a candidate. ``reference_risk``: what the training part's Kaplan-Meier curve gives to everyone."""
+    """Judge a candidate on all ticks. ``reference_risk``: what the training part's Kaplan-Meier curve gives to all."""
+    ready = answers(ticks, forecast, config=config, outcomes=Outcomes.of(ticks, horizon))
+    return figures(ready, reference_risk=reference_risk, rng=rng, draws=draws, bands=True)
+
+
+def answers(ticks: Ticks, forecast: Forecast, *, config: HazardConfig, outcomes: Outcomes) -> Answers:
+    """Make a candidate's answers ready; ``outcomes`` are the same for all candidates."""
+    life = None
+    if forecast.hazard is not None and len(forecast.hazard):
+        life = life_rows(ticks, forecast.hazard, config=config, levels=forecast.levels)
     judgement = judge(ticks, forecast.risk, forecast.threshold, AlarmRule.of(config))
-    return CandidateFigures(
-        alarm_figures(judgement, rng=rng, draws=draws),
-        risk_figures(ticks, forecast.risk, horizon=horizon, reference_risk=reference_risk, rng=rng, draws=draws),
-        life_figures(ticks, forecast.hazard, config=config, rng=rng, draws=draws),
-        judgement,
-    )
+    return Answers(ticks, forecast, outcomes, judgement, life, config)
 
 
-def risk_figures(
-    ticks: Ticks, risk: Floats, *, horizon: float, reference_risk: float, rng: np.random.Generator, draws: int = 200
-) -> RiskFigures:
-    """Figures of the risk [N] of a failure within ``horizon`` life units."""
-    rows = _thinned(len(risk), MAX_ROWS)
-    ticks, risk = ticks.take(rows), risk[rows]
-    if not len(risk):
-        return RiskFigures(NONE, NONE, NONE, NONE, float("nan"), ())
-    failed, known, outcome_weight = known_outcomes(ticks.time, ticks.event, horizon)
-    machine, num = ticks.machine, ticks.num_machines
-    ranking, of_known = Ranking(risk[known], failed[known]), machine[known]
-    reference = np.full(len(risk), reference_risk)
-
-    def brier_of(weight: Floats) -> float:
-        return brier(risk, failed, outcome_weight, weight[machine])
-
-    def skill_of(weight: Floats) -> float:
-        return skill(brier_of(weight), brier(reference, failed, outcome_weight, weight[machine]))
-
-    bins = reliability(risk, failed, outcome_weight, machine=machine)
-    return RiskFigures(
-        auc=estimate(lambda w: ranking.auc(w[of_known]), num, rng=rng, draws=draws),
-        average_precision=estimate(lambda w: ranking.average_precision(w[of_known]), num, rng=rng, draws=draws),
-        brier=estimate(brier_of, num, rng=rng, draws=draws),
-        brier_skill=estimate(skill_of, num, rng=rng, draws=draws),
-        calibration_error=calibration_error(bins),
-        bins=tuple(bins),
-    )
+def figures(
+    ready: Answers, part: Part | None = None, *, reference_risk: float, rng: np.random.Generator, draws: int = 200,
+    bands: bool = False,
+) -> CandidateFigures:  # fmt: skip
+    """Judge a candidate on a part of the ticks. Equal ``rng`` and part give equal draws for all candidates."""
+    keep = np.ones(len(ready.ticks.now), bool) if part is None else part.keep
+    all_causes = part is None or part.event is None
+    given = ready.ticks if part is None or part.event is None else replace(ready.ticks, event=part.event)
+    ticks, outcomes = given.within(keep), ready.outcomes.within(keep)
+    judgement = ready.judgement.within(given, keep)
+    drawn = Draws.of(ticks.num_machines, rng=rng, draws=draws)
+    risk, samples = _risk_figures(ticks, ready.forecast.risk[keep], outcomes, reference=reference_risk, draws=drawn)
+    life, likelihood = NO_LIFE, NONE
+    if ready.life is not None and len(ticks.now):
+        own = ready.life.take(keep)
+        inner = life_bands(ready.config) if bands else ()
+        life = life_figures(ticks, own, draws=drawn, all_causes=all_causes, bands=inner)
+        if all_causes:
+            samples["log_likelihood"] = _mean_of(own.log_likelihood, ticks, drawn)
+            likelihood = samples["log_likelihood"].estimate()
+    return CandidateFigures(alarm_figures(judgement, draws=drawn), risk, life, judgement, likelihood, samples)
 
 
-def life_figures(
-    ticks: Ticks, hazard_NK: NDArray[np.float32] | None, *, config: HazardConfig, rng: np.random.Generator,
-    draws: int = 200,
-) -> LifeFigures:  # fmt: skip
-    """Figures of remaining life; without a hazard curve there are none.
+def compare(first: CandidateFigures, second: CandidateFigures) -> dict[str, Estimate]:
+    """The first's figure minus the second's, on the same draws, for what both have; more is better for all three.
 
-    The median's error counts only failures that came: it is conditional on the end, and its ticks
-    are those within the longest horizon, where a planner would act on it.
+    Average precision, Brier skill, and the censored log-likelihood of a tick. Raises ValueError where the two were
+    not judged on the same draws.
     """
-    if hazard_NK is None or not len(hazard_NK):
-        return LifeFigures(NONE, NONE, NONE, float("nan"))
-    rows = _thinned(len(hazard_NK), MAX_ROWS)
-    ticks, hazard = ticks.take(rows), hazard_NK[rows]
-    num, edges = ticks.num_machines, config.edges
-    low, median, high = quantiles(hazard, edges, (0.1, 0.5, 0.9)).T
-    near = ticks.event & (ticks.time <= max(config.horizons.values()))
-    error = np.abs(np.minimum(median[near], edges[-1]) - ticks.time[near])
-    cdf = 1.0 - survival_at(hazard, edges, ticks.time)
-    paired = _thinned(len(hazard), MAX_PAIRED)
-    mean = restricted_mean(hazard[paired], edges, edges[-1])
-    order = concordance(-mean, ticks.time[paired], ticks.event[paired])
-    return LifeFigures(
-        median_error=estimate(
-            lambda w: weighted_quantile(error, 0.5, w[ticks.machine[near]]), num, rng=rng, draws=draws
-        ),
-        concordance=Estimate(order, float("nan"), float("nan")),
-        coverage_80=estimate(
-            lambda w: coverage(cdf, ticks.event, 0.8, w[ticks.machine]), num, rng=rng, draws=draws
-        ),
-        width_80=float(np.median(high - np.minimum(low, edges[-1]))),
+    both = [name for name in first.samples if name in second.samples]
+    if any(len(first.samples[name].drawn) != len(second.samples[name].drawn) for name in both):
+        raise ValueError("two candidates can be compared on equal draws of the same machines only")
+    return {name: Sample.of(np.subtract, first.samples[name], second.samples[name]).estimate() for name in both}
+
+
+def _risk_figures(
+    ticks: Ticks, risk: Floats, outcomes: Outcomes, *, reference: float, draws: Draws
+) -> tuple[RiskFigures, dict[str, Sample]]:
+    if not len(risk):
+        return RiskFigures(NONE, NONE, NONE, NONE, NONE, float("nan"), ()), {}
+    failed, known, weight = outcomes.failed, outcomes.known, outcomes.weight
+    ranking, of_known = Ranking(risk[known], failed[known]), ticks.machine[known]
+    auc, average_precision, recall = draws.samples(lambda w: ranking.figures(PRECISION, w[of_known]))
+    error = _mean_of(squared_error(risk, failed, weight), ticks, draws)
+    usual = _mean_of(squared_error(np.full(len(risk), reference), failed, weight), ticks, draws)
+    happened = _mean_of(failed.astype(np.float64), ticks, draws)  # without a failure, whoever says least has skill
+    skill = Sample.of(lambda a, b, h: np.where((b > 0) & (h > 0), 1.0 - a / b, np.nan), error, usual, happened)
+    bins = reliability(risk, failed, weight, life=ticks.lives(), machine=ticks.machine, draws=draws)
+    found = RiskFigures(
+        auc.estimate(), average_precision.estimate(), recall.estimate(), error.estimate(), skill.estimate(),
+        calibration_error(bins), tuple(bins),
     )  # fmt: skip
+    return found, {"average_precision": average_precision, "brier_skill": skill}
 
 
-def _thinned(length: int, most: int) -> NDArray[np.int64]:
-    """Evenly spread rows, at most ``most`` or nearly so."""
-    return np.arange(0, length, max(1, -(-length // most)), dtype=np.int64)
+def _mean_of(values: Floats, ticks: Ticks, draws: Draws) -> Sample:
+    machine, num = ticks.machine, ticks.num_machines
+    return draws.ratio(np.bincount(machine, values, num), np.bincount(machine, minlength=num))

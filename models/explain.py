@@ -20,7 +20,7 @@ from typing import Protocol, TypedDict, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import BundleSpec
+from models.spec import BundleSpec
 from models.windows import Channel
 
 Values = NDArray[np.float64]

@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, BundleSpec
 from models.conformal import widened
-from models.errors import InputError, MillwrightError
-from models.explain import Occlusion, in_batch, usual_window
+from models.errors import MillwrightError
 from models.hazard import probability_within, quantiles
-from models.modes import usual_shares
-
-if TYPE_CHECKING:
-    from models.trees import TreesModel
+from models.predictor import risk
+from models.spec import BundleSpec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,62 +30,6 @@ class Cause(TypedDict):
 
     code: str
     text: str
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Calibrated ``hazard`` [B, K+1] of windows, and the shares ``modes`` [B, M] of each failure mode in it."""
-
-    hazard: NDArray[np.float32]
-    modes: NDArray[np.float32]
-
-
-class Predictor:
-    """A model ready to score windows; one thread by default, since a replica holds many."""
-
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
-        self.spec: BundleSpec = bundle.spec
-        self._trees = None if bundle.spec.kind == "network" else _trees(bundle)
-        self._score = _network(bundle, threads) if self._trees is None else _of_trees(bundle.spec, self._trees)
-
-    def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Calibrated hazard of each bin, [B, K+1] float32, of windows in canonical units, NaN for no value."""
-        return self.score(values_BWC).hazard
-
-    def score(self, values_BWC: NDArray[np.float32]) -> Scored:
-        """Hazards and shares of failure modes of windows [B, W, C] in canonical units, NaN for no value."""
-        length, channels = self.spec.config.window.length, len(self.spec.channels)
-        if values_BWC.ndim != 3 or values_BWC.shape[1:] != (length, channels):
-            raise InputError(
-                "Wrong shape of windows", expected=f"[-1, {length}, {channels}]", found=list(values_BWC.shape),
-                where=f"plant {self.spec.plant}",
-            )  # fmt: skip
-        if not len(values_BWC):
-            return Scored(np.empty((0, self.spec.num_bins), np.float32), usual_shares(0, self.spec.usual.modes))
-        scored: Scored = self._score(np.ascontiguousarray(values_BWC, np.float32))
-        return scored
-
-    def risk(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probability [B] of a failure within the alarm's horizon."""
-        return risk(self.spec, self.hazard(values_BWC))
-
-    def occluded(self, values_WC: NDArray[np.float32]) -> Occlusion:
-        """What ``models.explain`` asks of a window: trees answer it from one window's features, networks in a batch."""
-        if self._trees is None:
-            return in_batch(self, values_WC)
-        config, spec = self.spec.config.hazard, self.spec
-        num_bins = config.edges.index(config.horizons[spec.alarm_horizon]) + 1  # later bins say nothing of the alarm
-        logits = self._trees.occluded(np.asarray(values_WC, np.float32), usual_window(spec), num_bins)
-        later = np.zeros((len(logits), spec.num_bins - num_bins), np.float32)
-        risks = risk(spec, np.column_stack([spec.calibration.hazard(logits), later]))
-        return float(risks[-2]), float(risks[-1]), risks[:-2]
-
-
-def risk(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probability [B] of a failure within the alarm's horizon, from hazards."""
-    hazard = spec.config.hazard
-    found = probability_within(hazard_BK, hazard.edges, hazard.horizons[spec.alarm_horizon])
-    return np.asarray(found, np.float64)
 
 
 def answer(
@@ -279,45 +218,3 @@ def served_probability(chance_B: NDArray[np.float64]) -> list[float]:
         found = chance_B[~np.isfinite(chance_B)][0]
         raise MillwrightError("The model gave no number", expected="a probability", found=found, do="Retrain the model")
     return [round(value, 6) for value in np.clip(chance_B, 0.0, 1.0).tolist()]
-
-
-def _network(bundle: Bundle, threads: int) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    where = bundle.folder / "model.onnx"
-    try:
-        session = ort.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen kinds, all of them "this is no model"
-        raise InputError("Unreadable network", expected="ONNX", found=str(error)[:120], where=where) from error
-    found = [list(i.shape) for i in session.get_inputs()]
-    expected = [bundle.spec.config.window.length, len(bundle.spec.channels)]
-    if len(found) != 1 or session.get_inputs()[0].name != "values" or found[0][1:] != expected:
-        raise InputError("Wrong input of a network", expected=f"values [-1, {expected}]", found=found, where=where)
-    usual, outputs = bundle.spec.usual.modes, ["hazard", "modes"] if bundle.spec.failure_modes else ["hazard"]
-    given = {output.name: output.shape[-1] for output in session.get_outputs()}
-    if bundle.spec.failure_modes and given.get("modes") != len(usual):
-        raise InputError("Wrong output of a network", expected=f"modes [-1, {len(usual)}]", found=given, where=where)
-
-    def score(values_BWC: NDArray[np.float32]) -> Scored:
-        hazard, *modes = session.run(outputs, {"values": values_BWC})
-        return Scored(hazard, modes[0] if modes else usual_shares(len(hazard), usual))
-
-    return score
-
-
-def _trees(bundle: Bundle) -> TreesModel:
-    from models.trees import TreesModel
-
-    return TreesModel.from_text(bundle.model.decode("utf-8"))
-
-
-def _of_trees(spec: BundleSpec, model: TreesModel) -> Any:
-    def score(values_BWC: NDArray[np.float32]) -> Scored:
-        shares = usual_shares(len(values_BWC), spec.usual.modes)
-        return Scored(spec.calibration.hazard(model.logits(values_BWC)), shares)
-
-    return score

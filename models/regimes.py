@@ -23,6 +23,7 @@ BINS = 40  # of a channel's range; levels are runs of bins that an empty one par
 EMPTY = 0.002  # share of rows under which a bin is empty: machines pass through on their way to another level
 DWELLING = 0.95  # share of rows that must lie in levels
 MIN_SHARE = 0.01  # of rows, for a regime
+WORTH = 0.01  # of the variance, for which one more key is taken
 EXPLAINED = 0.8  # of a sensor's variance, in the median over sensors that are no keys
 
 
@@ -57,13 +58,14 @@ def find_regimes(rows: Float32, candidates: Sequence[int]) -> Regimes | None:
     codes = {c: np.abs(rows[:, c, None] - found).argmin(axis=1) for c, found in levels.items()}
     explains = {c: _explained(rows, codes[c], [m for m in moving if m != c]) for c in levels}
     keys: list[int] = []
-    joint = np.zeros(len(rows), np.int64)
+    joint, known = np.zeros(len(rows), np.int64), 0.0
     for channel in sorted(levels, key=lambda c: (-explains[c], c)):
         _, tried = np.unique(np.column_stack([joint, codes[channel]]), axis=0, return_inverse=True)
         sizes = np.bincount(tried)
-        if len(sizes) > MAX_REGIMES or sizes.min() < MIN_SHARE * len(rows) or len(sizes) == joint.max() + 1:
+        gained = _explained(rows, tried, [m for m in moving if m != channel]) - known
+        if len(sizes) > MAX_REGIMES or sizes.min() < MIN_SHARE * len(rows) or gained < WORTH:
             continue
-        keys, joint = [*keys, channel], tried
+        keys, joint, known = [*keys, channel], tried, known + gained
     others = [m for m in moving if m not in keys]
     if not keys or not others or _explained(rows, joint, others) < EXPLAINED:
         return None

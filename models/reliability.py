@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.metrics import Draws
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -38,13 +40,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows of similar predicted risk: what was said, what happened, how many rows, and how many machines failed
-    in them (``num_failures``: a machine counts once, however many of its ticks precede the failure)."""
+    """Rows of similar predicted risk: what was said, what happened, how many rows, and how many failures followed
+    (``num_failures``: a failure counts once, however many ticks precede it). ``low`` and ``high``: the observed
+    share's 95 % interval by machine."""
 
     predicted: float
     observed: float
     count: int
     num_failures: int
+    low: float = float("nan")
+    high: float = float("nan")
 
 
 def kaplan_meier(time: ArrayLike, event: ArrayLike) -> Curve:
@@ -60,7 +65,10 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike) -> Curve:
 def known_outcomes(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[Bools, Bools, Floats]:
     """Whether each row failed within the horizon, whether that is known, and its inverse-censoring weight (0: unknown).
 
-    Source: Graf et al. (1999), equation 5; the censoring's survival is Kaplan-Meier's, floored at 5 %.
+    The censoring's survival is Kaplan-Meier's over the rows given, all machines together, and floored at 5 %: it takes
+    leaving to say nothing of the risk, as maintenance by the calendar does, and no row stands for more than 20. A part
+    of the rows (young machines, one failure mode) keeps the weights of all: a few censorings fit no curve.
+    Source: Graf et al. (1999), equation 5.
     """
     t, died = np.asarray(time, np.float64), np.asarray(event, bool)
     failed, survived = died & (t <= horizon), t > horizon
@@ -72,11 +80,17 @@ def known_outcomes(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[B
 
 def brier(risk: ArrayLike, failed: ArrayLike, outcome_weight: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Mean squared error of a probability, weighted by inverse censoring; over all rows, as Graf et al. divide."""
-    p, y = np.asarray(risk, np.float64), np.asarray(failed, np.float64)
-    w = np.ones(len(p)) if weight is None else np.asarray(weight, np.float64)
+    w = np.ones(len(np.asarray(risk))) if weight is None else np.asarray(weight, np.float64)
     if w.sum() <= 0:
         return float("nan")
-    return float((w * np.asarray(outcome_weight) * (y - p) ** 2).sum() / w.sum())
+    return float((w * squared_error(risk, failed, outcome_weight)).sum() / w.sum())
+
+
+def squared_error(risk: ArrayLike, failed: ArrayLike, outcome_weight: ArrayLike) -> Floats:
+    """Each row's part of the Brier score [N]; 0 where the outcome is unknown."""
+    p, y = np.asarray(risk, np.float64), np.asarray(failed, np.float64)
+    found: Floats = np.asarray(outcome_weight, np.float64) * (y - p) ** 2
+    return found
 
 
 def skill(score: float, reference: float) -> float:
@@ -85,15 +99,18 @@ def skill(score: float, reference: float) -> float:
 
 
 def reliability(
-    risk: ArrayLike, failed: ArrayLike, outcome_weight: ArrayLike, *, machine: ArrayLike, bins: int = 8
-) -> list[ReliabilityBin]:
+    risk: ArrayLike, failed: ArrayLike, outcome_weight: ArrayLike, *, life: ArrayLike, machine: ArrayLike | None = None,
+    draws: Draws | None = None, bins: int = 8,
+) -> list[ReliabilityBin]:  # fmt: skip
     """Predicted against observed risk, in bins that are finer where risk is high; ties kept together.
 
-    Only rows whose outcome is known, weighted by inverse censoring; empty bins are left out.
+    Only rows whose outcome is known, weighted by inverse censoring; empty bins are left out. ``life`` [N] tells
+    failures apart; ``machine`` [N] and ``draws`` give each bin its interval.
     """
     p, y, w = np.asarray(risk, np.float64), np.asarray(failed, bool), np.asarray(outcome_weight, np.float64)
-    machines, known = np.asarray(machine), w > 0
-    p, y, w, machines = p[known], y[known], w[known], machines[known]
+    lives, known = np.asarray(life), w > 0
+    who = None if machine is None else np.asarray(machine, np.int64)[known]
+    p, y, w, lives = p[known], y[known], w[known], lives[known]
     if not len(p):
         return []
     # Half of the rows hold almost no risk: cut finer where risk is high.
@@ -103,10 +120,16 @@ def reliability(
     for index in np.unique(group):
         rows = group == index
         weight = w[rows].sum()
+        low = high = float("nan")
+        if draws is not None and who is not None:
+            num = draws.weight.shape[1]
+            happened, all_of_it = (np.bincount(who[rows], v[rows], num) for v in (w * y, w))
+            seen = draws.ratio(happened, all_of_it).estimate()
+            low, high = seen.low, seen.high
         found.append(
             ReliabilityBin(
                 float((w[rows] * p[rows]).sum() / weight), float((w[rows] * y[rows]).sum() / weight),
-                int(rows.sum()), len(np.unique(machines[rows & y])),
+                int(rows.sum()), len(np.unique(lives[rows & y])), low, high,
             )
         )  # fmt: skip
     return found
@@ -119,15 +142,37 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
 
 
 def coverage(cdf_at_time: ArrayLike, event: ArrayLike, level: float = 0.8, weight: ArrayLike | None = None) -> float:
-    """Share of lives inside the central interval, ``cdf_at_time`` being the predicted F(time) of each row.
+    """Share of lives inside the central interval, ``cdf_at_time`` being the predicted F(time) of each row."""
+    inside = inside_interval(cdf_at_time, event, level)
+    w = np.ones(len(inside)) if weight is None else np.asarray(weight, np.float64)
+    return float((w * inside).sum() / w.sum()) if w.sum() > 0 else float("nan")
+
+
+def inside_interval(cdf_at_time: ArrayLike, event: ArrayLike, level: float = 0.8) -> Floats:
+    """How much of each row's life [N] lies inside the central interval: 0 or 1 where the failure came.
 
     A censored row counts by the share of the interval that it may still reach, given that it is
-    alive: leaving such rows out would count short lives only.
+    alive: leaving such rows out would count short lives only. That share is the prediction's own, so rows that
+    ``settled`` does not mark cannot speak against it.
     Source: Haider et al. (2020), D-calibration, equation 5.
     """
     u, died = np.asarray(cdf_at_time, np.float64), np.asarray(event, bool)
-    w = np.ones(len(u)) if weight is None else np.asarray(weight, np.float64)
     low, high = (1 - level) / 2, (1 + level) / 2
     reachable = np.clip(high - np.maximum(u, low), 0.0, None) / np.maximum(1.0 - u, 1e-12)
-    inside = np.where(died, (u >= low) & (u <= high), reachable)
-    return float((w * inside).sum() / w.sum()) if w.sum() > 0 else float("nan")
+    found: Floats = np.where(died, (u >= low) & (u <= high), reachable)
+    return found
+
+
+def settled(cdf_at_time: ArrayLike, event: ArrayLike, level: float = 0.8) -> Bools:
+    """Rows [N] whose answer the log knows: the failure came, or the life has outlived the interval."""
+    found: Bools = np.asarray(event, bool) | (np.asarray(cdf_at_time, np.float64) > (1 + level) / 2)
+    return found
+
+
+def as_served(cdf: ArrayLike, levels: tuple[float, float, float]) -> Floats:
+    """The predicted F on the scale on which ``levels`` are served as p10, p50 and p90; linear between.
+
+    A model that serves its quantiles at 0.05, 0.5 and 0.97 claims 80 % between them, so 0.05 counts as 0.1 here.
+    """
+    found: Floats = np.interp(np.asarray(cdf, np.float64), (0.0, *levels, 1.0), (0.0, 0.1, 0.5, 0.9, 1.0))
+    return found

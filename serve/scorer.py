@@ -17,10 +17,10 @@ import numpy as np
 from cluster.bundles import load
 from cluster.home import Home
 from cluster.registry import Champion, champion
-from models.bundle import BundleSpec
 from models.errors import GateError, InputError, MillwrightError, NotFoundError
 from models.explain import reasons
-from models.predict import Predictor
+from models.predictor import Predictor
+from models.spec import BundleSpec
 from models.windows import Float, span_us
 from serve.metrics import Metrics
 from serve.plant import Plant, load_plant, seed_state

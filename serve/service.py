@@ -19,17 +19,8 @@ from cluster.home import Home
 from cluster.keys import KeyStore, open_keys
 from models.errors import NotFoundError
 from models.explain import reasons
-from models.predict import (
-    Cause,
-    Scored,
-    answer,
-    degradations,
-    iso,
-    lasting,
-    missing_share,
-    untrained_type,
-    window_digest,
-)
+from models.predict import Cause, answer, degradations, iso, lasting, missing_share, untrained_type, window_digest
+from models.predictor import Scored
 from models.windows import Float, tick_of, window_at
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cluster.home import Home, open_home
 from cluster.session import ray_session
 
 RAY_CPUS = 2
+
+# A test that takes long on a busy machine is not wrong.
+hypothesis.settings.register_profile("millwright", deadline=None)
+hypothesis.settings.load_profile("millwright")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ who knows nothing; the oracle's threshold is chosen on the test part itself: a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.dataset import PlantData
+from jobs.evaluation.groups import Group, Modes, groups_of
 from jobs.evaluation.results import (
     ENOUGH,
     AlarmResult,
@@ -22,18 +23,25 @@ from jobs.evaluation.results import (
     GroupResult,
     PlantResult,
     candidate_result,
+    comparison,
+    curve,
+    too_few,
     verdict,
 )
 from jobs.evaluation.rows import LaterRows, forecast, later_rows
 from jobs.evaluation.story import story_of
 from jobs.evaluation.truth import Truth
-from models.bundle import Bundle, BundleSpec
-from models.episodes import HOURS_A_MONTH, AlarmRule, Judgement, Ticks, alarm_threshold, caught_within_budget
-from models.evaluation import CandidateFigures, Forecast, candidate_figures
-from models.predict import Predictor, iso, risk
+from models.bundle import Bundle
+from models.episodes import HOURS_A_MONTH, AlarmRule, Judgement
+from models.evaluation import Answers, Forecast, Outcomes, answers, compare, figures
+from models.predict import iso
+from models.predictor import Predictor, risk
+from models.spec import BundleSpec
 from models.split import Split
+from models.thresholds import Swept, alarm_threshold, caught_within, sweep
 
-DRAWS, DRAWS_OF_PARTS = 200, 60
+COMPARED = {"network", "trees", "no_sensor", "kaplan_meier"}  # with the champion, draw by draw
+DRAWS, DRAWS_OF_PARTS = 200, 100
 SEED = 0  # of the bootstrap
 NEVER = 1.01  # a threshold that no probability reaches
 
@@ -47,24 +55,40 @@ class Judged:
     story: dict[str, Any]
 
 
-def judge_plant(data: PlantData, split: Split, bundles: dict[str, Bundle], truth: Truth | None) -> Judged:
-    """Judge the first of ``bundles``, the champion, beside the others. Reads the test part."""
+def judge_plant(
+    data: PlantData, split: Split, bundles: dict[str, Bundle], truth: Truth | None, modes: Modes | None = None
+) -> Judged:
+    """Judge the first of ``bundles``, the champion, beside the others. Reads the test part.
+
+    ``modes`` names the log's failures.
+    """
     predictors = {kind: Predictor(bundle) for kind, bundle in bundles.items()}
     best = next(iter(predictors))
     spec = predictors[best].spec
     rows = later_rows(data, split)
     said = {kind: forecast(rows, predictor, data.channels) for kind, predictor in predictors.items()}
     said |= _references(rows, truth, spec)
-    versions = {kind: bundle.spec.version for kind, bundle in bundles.items()}
-    groups, judgement = [], None
-    for name, machines in _groups(rows.unseen):
-        group, found = _group(name, rows.ticks, machines, said=said, spec=spec, versions=versions)
-        groups.append(group)
-        judgement = judgement or found
-    assert judgement is not None, "the first group is all machines"
-    result = _plant_result(data, rows, spec, groups=groups, judgement=judgement, truth=truth)
+    hazard, rule = spec.config.hazard, AlarmRule.of(spec.config.hazard)
+    outcomes = Outcomes.of(rows.ticks, hazard.horizons[spec.alarm_horizon])
+    ready = {kind: answers(rows.ticks, one, config=hazard, outcomes=outcomes) for kind, one in said.items()}
+    swept = {kind: sweep(rows.ticks, one.risk, rule, own=one.threshold) for kind, one in said.items()}
+    plant = _Plant(spec, {kind: bundle.spec.version for kind, bundle in bundles.items()}, ready, swept)
+    groups = groups_of(data, rows, split, modes=modes or {}, truth=truth, longest=rule.max_lead)
+    results = [_group(plant, group) for group in groups]
+    judgement = ready[best].judgement
+    result = _plant_result(data, rows, spec, groups=results, judgement=judgement, truth=truth)
     result.num_not_judged = _not_judged(data, rows, split, judgement)
     return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth))
+
+
+@dataclass(frozen=True)
+class _Plant:
+    """Every candidate's answers, the champion's first, and what thresholds of each come to."""
+
+    spec: BundleSpec
+    versions: dict[str, str]
+    ready: dict[str, Answers]
+    swept: dict[str, tuple[Swept, ...]]
 
 
 def _references(rows: LaterRows, truth: Truth | None, spec: BundleSpec) -> dict[str, Forecast]:
@@ -82,67 +106,47 @@ def _references(rows: LaterRows, truth: Truth | None, spec: BundleSpec) -> dict[
     return found
 
 
-def _groups(unseen: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
-    found = [("all", np.ones(len(unseen), bool))]
-    if unseen.any() and not unseen.all():
-        found += [("known machines", ~unseen), ("unseen machines", unseen)]
-    return found
-
-
-def _group(
-    name: str, ticks: Ticks, machines: NDArray[np.bool_], *, said: dict[str, Forecast], spec: BundleSpec,
-    versions: dict[str, str],
-) -> tuple[GroupResult, Judgement]:  # fmt: skip
-    """Every candidate on the ticks of some machines; also what the champion's alarms came to."""
-    keep = machines[ticks.machine]
-    own = _renumbered(ticks.take(keep), machines)
-    kept = {k: replace(f, risk=f.risk[keep], hazard=None if f.hazard is None else f.hazard[keep])
-            for k, f in said.items()}  # fmt: skip
-    figures = {kind: _figures(own, one, spec, DRAWS if name == "all" else DRAWS_OF_PARTS) for kind, one in kept.items()}
-    best = next(iter(kept))
-    results = [
-        candidate_result(
-            kind, found, version=versions.get(kind), champion=kind == best,
-            threshold=None if kind == "always_healthy" else kept[kind].threshold,
-            equal=_equal(own, kept[kind], figures[best], spec),
-        )
-        for kind, found in figures.items()
-    ]  # fmt: skip
-    months = len(own.now) * own.step / HOURS_A_MONTH
-    group = GroupResult(
-        name=name, num_machines=int(machines.sum()), num_failures=results[0].num_failures,
-        machine_months=round(months, 2), candidates=results,
-    )  # fmt: skip
-    return group, figures[best].judgement
-
-
-def _figures(ticks: Ticks, one: Forecast, spec: BundleSpec, draws: int) -> CandidateFigures:
-    hazard, usual = spec.config.hazard, _usual(spec)
+def _group(plant: _Plant, group: Group) -> GroupResult:
+    """Every candidate on the ticks of a group, and the champion minus each of the others."""
+    whole, spec = group.kind == "all", plant.spec
+    best = next(iter(plant.ready))
     # Without a curve of the plant's own, the reference says what half a failure in all would give: nearly nothing.
+    usual = _usual(spec)
     reference = float(risk(spec, usual)[0]) if usual is not None else 0.0
-    return candidate_figures(
-        ticks, one, config=hazard, horizon=hazard.horizons[spec.alarm_horizon], reference_risk=reference,
-        rng=np.random.default_rng(SEED), draws=draws,
+    found = {
+        kind: figures(
+            one, group.part, reference_risk=reference, rng=np.random.default_rng(SEED),
+            draws=DRAWS if whole else DRAWS_OF_PARTS, bands=whole,
+        )
+        for kind, one in plant.ready.items()
+    }  # fmt: skip
+    ticks = plant.ready[best].ticks.within(group.part.keep)
+    months, budget = len(ticks.now) * ticks.step / HOURS_A_MONTH, found[best].alarms.false_per_month.value
+    results = []
+    for kind, one in found.items():
+        swept, alone = plant.swept[kind], kind == "always_healthy"
+        equal = None
+        if np.isfinite(budget):
+            equal = caught_within(swept, months=months, false_per_month=budget, keep=group.part.keep)[0]
+        result = candidate_result(
+            kind, one, version=plant.versions.get(kind), champion=kind == best,
+            threshold=None if alone else plant.ready[kind].forecast.threshold, equal=equal,
+        )  # fmt: skip
+        if whole:
+            result.curve = [] if alone else curve(swept, months)
+            result.leads = sorted(round(f.lead, 3) for f in one.judgement.failures if f.lead is not None)
+        results.append(result)
+    return GroupResult(
+        name=group.part.name, kind=group.kind, num_machines=ticks.num_machines, num_failures=results[0].num_failures,
+        machine_months=round(months, 2), note=too_few(results[0].num_failures), candidates=results,
+        comparisons=[comparison(kind, compare(found[best], one)) for kind, one in found.items()
+                     if kind in COMPARED and kind != best],
     )  # fmt: skip
 
 
 def _usual(spec: BundleSpec) -> NDArray[np.float32] | None:
     """The training part's hazard over all machines together, [1, K+1]."""
     return np.array([spec.usual.hazard], np.float32) if spec.usual.hazard else None
-
-
-def _equal(ticks: Ticks, one: Forecast, best: CandidateFigures, spec: BundleSpec) -> int | None:
-    """Failures that a candidate could catch with the champion's number of false alarms."""
-    budget = best.alarms.false_per_month.value
-    if not np.isfinite(budget):
-        return None
-    rule = AlarmRule.of(spec.config.hazard)
-    return caught_within_budget(ticks, one.risk, rule, false_per_month=budget, own=one.threshold)[0]
-
-
-def _renumbered(ticks: Ticks, machines: NDArray[np.bool_]) -> Ticks:
-    place = np.cumsum(machines) - 1
-    return replace(ticks, machine=place[ticks.machine], num_machines=int(machines.sum()))
 
 
 def _plant_result(

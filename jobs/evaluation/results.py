@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from models.evaluation import CandidateFigures
+from models.lifetimes import Band
 from models.metrics import Estimate
+from models.thresholds import Swept
 
 ENOUGH = 20  # failures in a plant under which no verdict is given (DESIGN, section 4)
 LABEL: dict[str, str] = {
@@ -37,12 +39,51 @@ class Bin(BaseModel):
     observed: float
     count: int
     num_failures: int
+    low: float | None = None
+    high: float | None = None
+
+
+class BandResult(BaseModel):
+    """Ticks whose life lies in (``low``, ``high``], null being without end; see ``models.lifetimes.Band``."""
+
+    low: float
+    high: float | None
+    coverage: Figure
+    width: float | None
+    beyond: float | None
+    settled: float | None
+    num_ticks: int
+    num_failures: int
+
+
+class CurvePoint(BaseModel):
+    """What alarms at another threshold would have come to, on the test part."""
+
+    threshold: float
+    recall: float
+    precision: float | None
+    false_per_month: float
+
+
+class Comparison(BaseModel):
+    """The champion's figure minus another candidate's, on the same draws of machines: above zero, it is better.
+
+    ``log_likelihood`` is that of a tick, null where the other has no curve.
+    """
+
+    against: str
+    average_precision: Figure = Figure()
+    brier_skill: Figure = Figure()
+    log_likelihood: Figure = Figure()
 
 
 class CandidateResult(BaseModel):
     """One candidate on one group of machines; times in life units.
 
-    ``caught_at_equal_false_alarms`` lets its threshold be retuned on the test part: for comparison only.
+    ``caught_at_equal_false_alarms`` lets its threshold be retuned on the test part: for comparison only, as does
+    ``recall_at_half_precision``, by the machine-hour. ``life_error``, ``rmse`` and ``asymmetric_score`` count ticks
+    whose failure came within ``life_limit`` (``num_failures_near`` failures). ``bands_*``, ``curve`` and ``leads``
+    are there for all machines together only.
     """
 
     kind: str
@@ -70,16 +111,34 @@ class CandidateResult(BaseModel):
     concordance: Figure
     coverage_80: Figure
     width_80: float | None
+    recall_at_half_precision: Figure = Figure()
+    rmse: Figure = Figure()
+    asymmetric_score: Figure = Figure()
+    life_limit: float | None = None
+    num_failures_near: int = 0
+    log_likelihood: Figure = Figure()
+    beyond_80: float | None = None
+    settled_80: float | None = None
+    bands_predicted: list[BandResult] = Field(default_factory=list)
+    bands_true: list[BandResult] = Field(default_factory=list)
+    curve: list[CurvePoint] = Field(default_factory=list)
+    leads: list[float] = Field(default_factory=list)
 
 
 class GroupResult(BaseModel):
-    """``name``: all, known machines, unseen machines."""
+    """``kind`` says what tells the group apart: all, machines, machine type, age, failure mode, true failure mode.
+
+    ``note`` says where there are too few failures for a verdict.
+    """
 
     name: str
+    kind: str = "machines"
     num_machines: int
     num_failures: int
     machine_months: float
+    note: str = ""
     candidates: list[CandidateResult]
+    comparisons: list[Comparison] = Field(default_factory=list)
 
     def of(self, kind: str) -> CandidateResult | None:
         return next((c for c in self.candidates if c.kind == kind), None)
@@ -159,12 +218,45 @@ def candidate_result(
         precision=figure(alarms.precision), late_alarms=alarms.num_late, open_alarms=alarms.num_open,
         lead_median=figure(alarms.lead_median), lead_p10=figure(alarms.lead_p10), caught_at_equal_false_alarms=equal,
         auc=figure(risk.auc), average_precision=figure(risk.average_precision), brier=figure(risk.brier),
-        brier_skill=figure(risk.brier_skill), calibration_error=number(risk.calibration_error),
-        reliability=[Bin(predicted=b.predicted, observed=b.observed, count=b.count, num_failures=b.num_failures)
-                     for b in risk.bins],
-        life_error=figure(life.median_error), concordance=figure(life.concordance),
-        coverage_80=figure(life.coverage_80), width_80=number(life.width_80),
+        recall_at_half_precision=figure(risk.recall_at_half), brier_skill=figure(risk.brier_skill),
+        calibration_error=number(risk.calibration_error), log_likelihood=figure(found.log_likelihood),
+        reliability=[Bin(predicted=b.predicted, observed=b.observed, count=b.count, num_failures=b.num_failures,
+                         low=number(b.low), high=number(b.high)) for b in risk.bins],
+        life_error=figure(life.median_error), rmse=figure(life.rmse), asymmetric_score=figure(life.asymmetric),
+        life_limit=number(life.limit), num_failures_near=life.num_failures, concordance=figure(life.concordance),
+        coverage_80=figure(life.coverage_80), width_80=number(life.width_80), beyond_80=number(life.beyond_80),
+        settled_80=number(life.settled_80), bands_predicted=[_band(b) for b in life.by_predicted],
+        bands_true=[_band(b) for b in life.by_true],
     )  # fmt: skip
+
+
+def _band(band: Band) -> BandResult:
+    return BandResult(
+        low=band.low, high=number(band.high), coverage=figure(band.coverage), width=number(band.width),
+        beyond=number(band.beyond), settled=number(band.settled), num_ticks=band.num_ticks,
+        num_failures=band.num_failures,
+    )  # fmt: skip
+
+
+def comparison(kind: str, found: dict[str, Estimate]) -> Comparison:
+    return Comparison(against=kind, **{name: figure(one) for name, one in found.items()})
+
+
+def curve(swept: tuple[Swept, ...], months: float) -> list[CurvePoint]:
+    """Alarms by threshold, lowest first; none where there was no failure to catch."""
+    return [
+        CurvePoint(
+            threshold=one.threshold, recall=len(one.caught) / len(one.failures),
+            precision=len(one.true) / (len(one.true) + len(one.false)) if len(one.true) + len(one.false) else None,
+            false_per_month=len(one.false) / months,
+        )
+        for one in swept if len(one.failures)
+    ]  # fmt: skip
+
+
+def too_few(num_failures: int) -> str:
+    """What a report says instead of a verdict."""
+    return f"not enough failures (n = {num_failures})" if num_failures < ENOUGH else ""
 
 
 def verdict(champion: CandidateResult, baselines: list[CandidateResult], *, num_known: int) -> str:
@@ -177,7 +269,7 @@ def verdict(champion: CandidateResult, baselines: list[CandidateResult], *, num_
     alarms = "" if rate is None else f" at {rate:.2f} false alarms per machine-month"
     caught = f"caught {champion.caught} of {champion.num_failures} failures{share}{alarms}"
     if num_known < ENOUGH:
-        return f"not enough failures (n = {num_known}): {caught}, no verdict"
+        return f"{too_few(num_known)}: {caught}, no verdict"
     others = [b for b in baselines if b.caught_at_equal_false_alarms is not None]
     if not others:
         return caught

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.dataset import PartOfMachine, PlantData
-from models.bundle import BundleSpec
 from models.episodes import Ticks
 from models.errors import InputError
 from models.evaluation import Forecast
-from models.predict import Predictor, risk
+from models.predictor import Predictor, risk
+from models.spec import BundleSpec
 from models.split import Split
 from models.windows import Channel, Float
 
@@ -84,7 +84,7 @@ def forecast(rows: LaterRows, predictor: Predictor, channels: tuple[Channel, ...
             windows = piece.windows(spec.config.window.length, own[start : start + CHUNK])
             found.append(predictor.hazard(arranged(windows, channels, spec)))
     hazard = np.concatenate(found)
-    return Forecast(risk(spec, hazard), spec.threshold, hazard)
+    return Forecast(risk(spec, hazard), spec.threshold, hazard, spec.life_levels)
 
 
 def arranged(windows: Float, channels: tuple[Channel, ...], spec: BundleSpec) -> Float:

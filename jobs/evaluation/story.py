@@ -15,7 +15,8 @@ from jobs.evaluation.rows import LaterRows, arranged
 from jobs.evaluation.truth import Truth
 from models.episodes import FailureSeen, Judgement
 from models.explain import explain
-from models.predict import Predictor, iso
+from models.predict import iso
+from models.predictor import Predictor
 
 STEPS_SHOWN = 336  # at most; two weeks of an hourly grid
 NUM_SENSORS = 3

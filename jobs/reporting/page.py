@@ -5,50 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from jobs.evaluation.results import PlantResult
+from jobs.reporting.glossary import PAGE
 from jobs.reporting.plots import MOST_ROWS, calibration_plot, spoken_unit, story_plot, strip_plot
 from jobs.reporting.words import Question, ServedPlant, Summary, parts, summary, table_rows
-
-GLOSSARY = [
-    ("failures caught", "An alarm was raised in time: not later than the shortest useful lead and not earlier than the "
-     "longest horizon before the failure."),
-    ("false alarm", "An alarm after which the machine ran on past the longest horizon. One that stays on is counted "
-     "again each time that horizon passes."),
-    ("caught at equal false alarms", "How many this candidate could catch if its threshold were set to raise no more "
-     "false alarms than the champion; it may choose on the test part, so it flatters everyone but the champion."),
-    ("always on alarm", "What an alarm on every machine at all times comes to. A candidate that catches as many at as "
-     "many false alarms has told nobody anything."),
-    ("AUC", "How often a machine about to fail is ranked above one that is not: 0.5 is chance, 1 is perfect."),
-    ("Brier skill", "How much of the error of always giving the plant's average risk is saved: 0 is none, 1 is all."),
-    ("in 80 % interval", "How often the remaining life fell between p10 and p90; 80 % is right."),
-    ("life error", "Median absolute error of the remaining life (p50) over the last days before each failure, "
-     "sudden ones included."),
-    ("oracle", "Knows the simulator's hidden truth; no model can do better. Its threshold is chosen on the test part."),
-    ("intervals", "95 %, by drawing machines again and again with replacement."),
-]  # fmt: skip
 
 SHOWN_REASONS = 4
 
 
 def render(
-    plants: list[PlantResult], stories: dict[str, dict[str, Any]], served: list[ServedPlant], *, origin: str
-) -> str:
-    """The whole page as HTML that asks for nothing else."""
-    environment = Environment(
-        loader=PackageLoader("jobs.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    plants: list[PlantResult], stories: dict[str, dict[str, Any]], served: list[ServedPlant], *, origin: str,
+    figures: str | None = None,
+) -> str:  # fmt: skip
+    """The whole page as HTML that asks for nothing else. ``figures`` names the page of all figures beside it."""
     head = summary(plants, served)
-    return environment.get_template("page.html.j2").render(
-        headline=_headline(head, plants), below=_below(head), tiles=_tiles(head),
+    return template("page.html.j2").render(
+        headline=headline(head, plants), below=_below(head), tiles=_tiles(head),
         plants=[_plant(plant, stories.get(plant.name, {})) for plant in plants],
         served=[_card(plant, question) for plant in served for question in plant.questions],
-        glossary=GLOSSARY, origin=origin,
+        glossary=PAGE, origin=origin, figures=figures,
     )  # fmt: skip
 
 
-def _headline(head: Summary, plants: list[PlantResult]) -> str:
+def template(name: str) -> Template:
+    """A template of this folder; whatever is poured into it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("jobs.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(name)
+
+
+def headline(head: Summary, plants: list[PlantResult]) -> str:
+    """What all champions came to, in one sentence."""
     if not plants:
         return "Nothing has been evaluated yet."
     if not head.num_failures:

@@ -38,7 +38,7 @@ def story_plot(story: dict[str, Any]) -> str:
     sensors = story["sensors"]
     scale, unit = (24.0, "days") if story["life_unit"] == "h" else (1.0, "cycles")
     before = -np.array(story["before"]) / scale
-    with _figure(1.0 * len(sensors) + 1.75) as (figure, out):
+    with canvas(1.0 * len(sensors) + 1.75) as (figure, out):
         ratios = [1.0] * len(sensors) + [1.45]
         grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
         axes: list[Axes] = grid[:, 0].tolist()
@@ -66,7 +66,7 @@ def strip_plot(plant: PlantResult) -> str:
     machines = sorted({f.machine for f in plant.failures})
     quiet = sorted({a.machine for a in plant.alarms if a.outcome == "false"} - set(machines))
     rows = {machine: y for y, machine in enumerate((machines + quiet)[:MOST_ROWS])}
-    with _figure(0.19 * max(len(rows), 3) + 0.75) as (figure, out):
+    with canvas(0.19 * max(len(rows), 3) + 0.75) as (figure, out):
         axis = figure.subplots()
         axis.set_xlim(_time(plant.first), max([_time(plant.last), *(_time(f.failed_at) for f in plant.failures)]))
         for alarm in plant.alarms:
@@ -88,23 +88,26 @@ def strip_plot(plant: PlantResult) -> str:
 
 
 def calibration_plot(champion: CandidateResult) -> str:
-    """Predicted against observed risk, with the number of failed machines behind each point."""
-    with _figure(2.9) as (figure, out):
-        axis = figure.subplots()
-        points = [(100 * b.predicted, 100 * b.observed, b.num_failures, b.count) for b in champion.reliability]
-        top = min(max([1.0, *(max(p[0], p[1]) for p in points)]) * 1.12, 103.0)
+    """Predicted against observed risk with its interval and the failures behind each point; below, the hours."""
+    with canvas(3.5) as (figure, out):
+        axis, counts = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        bins = champion.reliability
+        top = min(max([1.0, *(100 * max(b.predicted, b.observed) for b in bins)]) * 1.12, 103.0)
         axis.plot([0, top], [0, top], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-        if points:
-            x, y, failures, count = (np.array(column) for column in zip(*points, strict=True))
-            axis.plot(x, y, color=BLUE, linewidth=1)
-            axis.scatter(x, y, s=18 + 60 * count / count.max(), color=BLUE, zorder=3, edgecolor="white", linewidth=0.6)
-            for at, seen, number in zip(x, y, failures, strict=True):
-                if at > 0.08 * top and number:
-                    axis.annotate(f"n={number}", (at, seen), (6, -9), textcoords="offset points", fontsize=8)
-        axis.set_xlim(0, top)
-        axis.set_ylim(0, top)
-        axis.set_xlabel("predicted risk, %")
-        axis.set_ylabel("failed, %")
+        said, seen = [100 * b.predicted for b in bins], [100 * b.observed for b in bins]
+        axis.plot(said, seen, "o-", color=BLUE, linewidth=1, ms=5)
+        for b in bins:
+            x, y = 100 * b.predicted, 100 * b.observed
+            if b.low is not None and b.high is not None:
+                axis.plot([x, x], [100 * b.low, 100 * b.high], color=BLUE, linewidth=1, alpha=0.7)
+            if x > 0.15 * top and b.num_failures:
+                axis.annotate(f"n={b.num_failures}", (x, y), (6, -9), textcoords="offset points", fontsize=8)
+        axis.set(xlim=(0, top), ylim=(0, top), ylabel="failed, %")
+        counts.bar(said, [b.count for b in bins], width=top / 60, color=GREY)
+        counts.set_yscale("log")
+        counts.set_ylim(1, 10 ** np.ceil(np.log10(max([10, *(b.count for b in bins)]))))
+        counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        counts.set(xlabel="predicted risk, %", ylabel="hours")
     return out[0]
 
 
@@ -120,7 +123,7 @@ def _failure(axis: Axes, caught: bool, sudden: bool | None, at: float, row: int,
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Figure, list[str]]]:
+def canvas(height: float) -> Iterator[tuple[Figure, list[str]]]:
     """A figure; when the block ends, the list holds its SVG."""
     out: list[str] = []
     with mpl.rc_context(STYLE):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from cluster.report import code_version
 from jobs.evaluation.results import LABEL, CandidateResult, Figure, PlantResult
 from models.episodes import HOURS_A_MONTH
 from models.metrics import estimate, weighted_quantile
@@ -132,3 +133,11 @@ def cell_text(figure: Figure) -> str:
 def _caught(candidate: CandidateResult) -> tuple[str, str]:
     _, between = cell(candidate.recall, percent=True)
     return f"{candidate.caught} of {candidate.num_failures}", between
+
+
+def origin(plants: list[PlantResult]) -> str:
+    """Where the figures come from, for a page's foot."""
+    simulated = any(f.sudden is not None for plant in plants for f in plant.failures)
+    text = "Plants are simulated, so these figures show that the way works, not what it saves in a real plant. "
+    champions = ", ".join(f"{plant.name} {plant.version}" for plant in plants)
+    return f"{text if simulated else ''}Models: {champions}. Millwright {code_version()}."

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.modes import shares_of
-from models.predict import Predictor, Scored
+from models.predictor import Predictor, Scored
 from models.windows import Float, Int, windows_ending
 
 Score = Callable[..., dict[str, Any]]

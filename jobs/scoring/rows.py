@@ -15,10 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.predictions import SCHEMA
-from models.bundle import BundleSpec
 from models.hazard import probability_within
 from models.predict import (
-    Scored,
     degradation_codes,
     life_quantiles,
     missing_share,
@@ -27,6 +25,8 @@ from models.predict import (
     served_modes,
     served_probability,
 )
+from models.predictor import Scored
+from models.spec import BundleSpec
 from models.windows import Float, Int
 
 

@@ -59,19 +59,19 @@ class Channels(nn.Module):
 
     def forward(self, x_BIT: Tensor) -> Tensor:
         seen_BCT = max_pool1d(self._mask(x_BIT), self.receptive_field, 1)
-        keys, values = self._judged(self._tokens(x_BIT, window=False), len(x_BIT))
+        keys, values = self._judged(self._tokens(x_BIT, window=False))
         return self._pooled(keys, values, seen_BCT, x_BIT[:, :, self.receptive_field - 1 :])
 
     def last(self, x_BIR: Tensor) -> Tensor:
         """``forward`` of windows as long as the receptive field, [B, I, R] -> [B, H, 1], at a fraction of its cost."""
-        keys, values = self._judged(self._tokens(x_BIR, window=True), len(x_BIR))
+        keys, values = self._judged(self._tokens(x_BIR, window=True))
         return self._pooled(keys, values, self._mask(x_BIR).amax(2, keepdim=True), x_BIR[:, :, -1:])
 
     def occluded(self, x_1IR: Tensor, usual_1IR: Tensor) -> Tensor:
         """One window and a usual one -> [C + 2, H, 1]: each channel exchanged for the usual one, none, all of them."""
         num = self.num_channels
         both = torch.cat([x_1IR, usual_1IR])
-        keys, values = self._judged(self._tokens(both, window=True), 2)
+        keys, values = self._judged(self._tokens(both, window=True))
         seen_BC = self._mask(both).amax(2)
         usual = torch.cat([torch.eye(num), torch.zeros(1, num), torch.ones(1, num)]).to(x_1IR.device) > 0
         keys = torch.where(usual[:, :, None, None], keys[1:], keys[:1])
@@ -98,19 +98,20 @@ class Channels(nn.Module):
             x = layer(x, 1 if window else self.kernel ** (depth + 1), window)
         return x
 
-    def _judged(self, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    def _judged(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [B C, D, T] -> attention's keys [B, C, S, T] and values [B, C, H, T]."""
         embedded = self._embedding()
         gain, shift = self.value_of(embedded)[:, :, None].chunk(2, dim=1)
-        shape = (batch, self.num_channels, -1, x.shape[2])
-        keys = self.key(x).reshape(shape) + self.key_of(embedded)[:, :, None]
-        return keys, gelu(self.value(x).reshape(shape) * (1 + gain) + shift)
+        num, steps = self.num_channels, x.shape[2]
+        keys = self.key(x).reshape(-1, num, SEEDS, steps) + self.key_of(embedded)[:, :, None]
+        values = self.value(x).reshape(-1, num, self.norm.normalized_shape[0], steps)
+        return keys, gelu(values * (1 + gain) + shift)
 
     def _pooled(self, keys: Tensor, values: Tensor, seen_BCT: Tensor, x_BIT: Tensor) -> Tensor:
-        num_rows, num, hidden, steps = values.shape
+        num, hidden, steps = self.num_channels, self.norm.normalized_shape[0], values.shape[3]
         weights = (keys + (seen_BCT[:, :, None] <= 0) * UNSEEN).softmax(dim=1)
-        each = values.reshape(num_rows, num, SEEDS, hidden // SEEDS, steps)
-        state = (weights[:, :, :, None] * each).sum(1).reshape(num_rows, hidden, steps) * math.sqrt(num)
+        each = values.reshape(-1, num, SEEDS, hidden // SEEDS, steps)
+        state = (weights[:, :, :, None] * each).sum(1).reshape(-1, hidden, steps) * math.sqrt(num)
         if self.regime is not None:
             state = state + torch.einsum("hr,brt->bht", self.regime, x_BIT[:, 2 * num :])
         state_BTH = state.transpose(1, 2)

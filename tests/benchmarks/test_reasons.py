@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import HazardConfig, ModelConfig, TreesConfig
 from models.explain import allocate, explain, in_batch
 from models.features import Sequence
-from models.predict import Predictor
+from models.predictor import Predictor
+from models.spec import BundleSpec, Lineage, Usual
 from models.trees import fit_trees
 from models.windows import channels_of
 

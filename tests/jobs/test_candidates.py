@@ -26,7 +26,7 @@ from models.errors import InputError
 from models.features import Sequence
 from models.hazard import log_likelihood
 from models.networks import NetworkModel
-from models.predict import Predictor
+from models.predictor import Predictor
 from models.trees import fit_trees
 from models.windows import channels_of, windows_ending
 

@@ -23,12 +23,13 @@ from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult
 from jobs.evaluation.rows import arranged, later_rows
 from jobs.evaluation.truth import TrueFailure, Truth, read_truth
-from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
 from models.labels import MachineLog
 from models.source import MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
+from models.spec import BundleSpec, Lineage, Usual
 from models.windows import MachineEvents, channels_of, series_of
 
 HOUR, START = 3_600_000_000, 1_735_689_600_000_000
@@ -208,9 +209,50 @@ def test_without_truth_nothing_is_claimed_about_it(data: PlantData) -> None:
 def test_unseen_machines_are_shown_apart(data: PlantData, truth: Truth) -> None:
     settings = SplitSettings(train_until=0.3, validate_until=0.4, unseen_machines=0.5)
     found = judge_plant(data, data.split_in_time(settings, CONFIG), {"network": bundle()}, truth).result
-    assert [g.name for g in found.groups] == ["all", "known machines", "unseen machines"]
-    assert [g.num_machines for g in found.groups] == [4, 2, 2]
-    assert sum(g.num_failures for g in found.groups[1:]) == found.all.num_failures
+    groups = found.groups[:3]
+    assert [g.name for g in groups] == ["all", "known machines", "unseen machines"]
+    assert [g.num_machines for g in groups] == [4, 2, 2]
+    assert sum(g.num_failures for g in groups[1:]) == found.all.num_failures
+
+
+def test_each_failure_mode_is_judged_against_all_healthy_time(data: PlantData, truth: Truth) -> None:
+    modes = {("M1", at(700)): "bearing", ("M2", at(800)): "short_circuit"}
+    found = judge_plant(data, data.split_in_time(SETTINGS, CONFIG), {"network": bundle()}, truth, modes).result
+    own = {g.name: g for g in found.groups if g.kind == "failure mode"}
+    assert {name: (g.champion.caught, g.num_failures) for name, g in own.items()} == {
+        "bearing": (1, 1), "short_circuit": (0, 1),
+    }  # fmt: skip
+    # The false alarm on M3 counts against both; the true one, of the other mode, against neither.
+    assert [g.champion.false_alarms for g in own.values()] == [1, 1]
+    assert own["short_circuit"].champion.precision.value == 0.0
+    # A week before each of the other mode's failures is left out.
+    months = found.all.machine_months - 168 / 730.5
+    assert own["bearing"].machine_months == pytest.approx(months, abs=0.01)
+    assert own["bearing"].note == "not enough failures (n = 1)"
+    truly = [g.name for g in found.groups if g.kind == "true failure mode"]
+    assert truly == ["bearing", "short_circuit, sudden"]
+
+
+def test_the_champion_is_compared_with_each_candidate_on_the_same_draws(data: PlantData, truth: Truth) -> None:
+    usual = (0.01,) * (len(CONFIG.hazard.edges) + 1)
+    bundles = {"network": bundle(hazard=usual), "trees": bundle(hazard=usual)}
+    found = judge_plant(data, data.split_in_time(SETTINGS, CONFIG), bundles, truth).result.all
+    assert [c.against for c in found.comparisons] == ["trees", "kaplan_meier"]
+    same, known = found.comparisons
+    assert (same.average_precision.value, same.brier_skill.value, same.log_likelihood.value) == (0.0, 0.0, 0.0)
+    everyone = found.of("kaplan_meier")
+    assert everyone is not None and found.champion.average_precision.value is not None
+    gain = found.champion.average_precision.value - (everyone.average_precision.value or 0.0)
+    assert known.average_precision.value == pytest.approx(gain, rel=1e-4)
+
+
+def test_what_every_threshold_comes_to_is_kept_for_all_machines(judged: Judged) -> None:
+    champion = judged.result.all.champion
+    in_use = next(p for p in champion.curve if p.threshold == champion.threshold)
+    assert (in_use.recall, in_use.precision) == (champion.recall.value, champion.precision.value)
+    assert champion.leads == [39.0]
+    assert [p.threshold for p in champion.curve] == sorted(p.threshold for p in champion.curve)
+    assert not judged.result.groups[-1].champion.curve
 
 
 def test_the_story_ends_with_the_failure_that_was_caught(judged: Judged) -> None:

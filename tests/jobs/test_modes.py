@@ -24,7 +24,8 @@ from models.config import Clock, ModelConfig, NetworkConfig, TreesConfig, Window
 from models.features import Sequence
 from models.labels import CONDITION, FINDING, SERVICE, UNNAMED
 from models.modes import NO_MODES, Modes
-from models.predict import Predictor, answer, window_digest
+from models.predict import answer, window_digest
+from models.predictor import Predictor
 from models.split import Split
 from models.windows import channels_of, windows_ending
 

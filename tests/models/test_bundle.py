@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.bundle import BundleSpec, Lineage, ScalingNumbers, Usual, load_bundle, save_bundle
+from models.bundle import load_bundle, save_bundle
 from models.calibration import Calibration
 from models.config import HazardConfig, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
+from models.spec import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.windows import Channel
 
 CONFIG = ModelConfig(window=WindowConfig(length=4), hazard=HazardConfig(horizons={"48h": 48.0}, edges=(24, 48)))

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import ModelConfig, TreesConfig, WindowConfig
 from models.conformal import NOMINAL, fit_levels, interval_figures, level_curve, levels_of
 from models.episodes import Ticks
 from models.features import Sequence
 from models.hazard import quantiles, sigmoid
-from models.predict import Predictor, life_quantiles, missing_share
+from models.predict import life_quantiles, missing_share
+from models.predictor import Predictor
+from models.spec import BundleSpec, Lineage, Usual
 from models.trees import fit_trees
 from models.windows import channels_of, windows_ending
 

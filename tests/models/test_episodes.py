@@ -11,10 +11,9 @@ from models.episodes import (
     AlarmRule,
     Ticks,
     alarm_figures,
-    alarm_threshold,
-    caught_within_budget,
     judge,
 )
+from models.metrics import Draws
 
 RULE = AlarmRule(min_lead=6, max_lead=100, quiet=10)
 
@@ -96,7 +95,7 @@ def test_a_failure_that_no_tick_could_announce_is_not_judged() -> None:
 def test_figures_count_failures_alarms_and_months() -> None:
     ticks = _joined(_ticks((300, True)), _ticks((731, False), machine=1))
     risk = np.concatenate([_risk(_ticks((300, True)), (240, 245)), _risk(_ticks((731, False)), (100, 105))])
-    found = alarm_figures(judge(ticks, risk, 0.5, RULE), rng=np.random.default_rng(0), draws=50)
+    found = alarm_figures(judge(ticks, risk, 0.5, RULE), draws=Draws.of(2, rng=np.random.default_rng(0)))
     assert (found.num_failures, found.num_caught, found.num_false, found.num_late, found.num_open) == (1, 1, 1, 0, 0)
     assert found.recall.value == 1.0
     assert found.precision.value == 0.5
@@ -105,47 +104,10 @@ def test_figures_count_failures_alarms_and_months() -> None:
 
 
 def test_no_alarm_and_no_failure_give_no_number_rather_than_zero() -> None:
-    found = alarm_figures(judge(_ticks((50, False)), np.zeros(50), 0.5, RULE), rng=np.random.default_rng(0), draws=10)
+    none = judge(_ticks((50, False)), np.zeros(50), 0.5, RULE)
+    found = alarm_figures(none, draws=Draws.of(1, rng=np.random.default_rng(0)))
     assert np.isnan([found.recall.value, found.precision.value, found.lead_median.value]).all()
     assert found.false_per_month.value == 0.0
-
-
-def test_the_threshold_lies_between_noise_and_signal() -> None:
-    parts = [_ticks((600, True), machine=m) for m in range(6)]
-    ticks = _joined(*parts)
-    rng = np.random.default_rng(0)
-    near = (ticks.time < 60) & (ticks.time > 6)
-    risk = rng.uniform(0, 0.2, len(ticks.now)) + np.where(near, 0.6, 0)
-    threshold = alarm_threshold(ticks, risk, RULE)
-    assert 0.2 < threshold <= 0.8
-    assert all(f.lead is not None for f in judge(ticks, risk, threshold, RULE).failures)
-
-
-def test_a_budget_of_false_alarms_is_kept() -> None:
-    ticks = _joined(*[_ticks((600, True), machine=m) for m in range(4)])
-    risk = np.random.default_rng(0).uniform(0, 1, len(ticks.now))
-    caught, threshold = caught_within_budget(ticks, risk, RULE, false_per_month=0.5)
-    found = judge(ticks, risk, threshold, RULE)
-    false = sum(e.outcome == "false" for e in found.episodes)
-    assert false / found.months.sum() <= 0.5 or caught == 0
-
-
-def test_what_a_candidate_did_is_never_more_than_what_it_could_do() -> None:
-    # Four failures announced by 90 hours each, a fifth by one hour only, and false alarms just below that risk.
-    ticks = _ticks(*[(100, True)] * 5, (5000, False))
-    risk = np.zeros(len(ticks.now))
-    for life in range(4):
-        risk[100 * life + 5 : 100 * life + 95] = 0.9
-    risk[450], risk[600:5000:150] = 0.5, np.linspace(0.49, 0.4999, 30)
-    assert caught_within_budget(ticks, risk, RULE, false_per_month=0.0)[0] == 4  # the grid steps over 0.5
-    assert caught_within_budget(ticks, risk, RULE, false_per_month=0.0, own=0.5) == (5, 0.5)
-    assert caught_within_budget(ticks, risk, RULE, false_per_month=0.0, own=0.4)[0] == 4  # dearer than the budget
-
-
-def test_without_a_failure_the_threshold_is_a_rare_risk() -> None:
-    ticks = _ticks((1000, False))
-    risk = np.linspace(0, 1, 1000)
-    assert alarm_threshold(ticks, risk, RULE) == pytest.approx(0.99)
 
 
 def test_the_rule_follows_the_horizons() -> None:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import HazardConfig, ModelConfig, WindowConfig
 from models.explain import allocate, explain, in_batch, reasons
 from models.features import feature_names, features
-from models.predict import Predictor
+from models.predictor import Predictor
+from models.spec import BundleSpec, Lineage, Usual
 from models.trees import TreesModel
 from models.windows import Channel
 

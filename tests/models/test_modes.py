@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import HazardConfig, ModelConfig, NetworkConfig, WindowConfig
 from models.errors import InputError
@@ -23,8 +23,10 @@ from models.loss import mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes, fit_trust, modes_of, shares_of
 from models.networks import NetworkModel, build, split_modes
 from models.pieces import Piece, stack
-from models.predict import Predictor, answer, risk, served_modes
+from models.predict import answer, served_modes
+from models.predictor import Predictor, risk
 from models.scaling import Scaling
+from models.spec import BundleSpec, Lineage, Usual
 from models.windows import Channel
 
 EDGES = (12.0, 24.0, 48.0)

@@ -11,21 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.bundle import Bundle, BundleSpec, Lineage, Usual
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import Clock, HazardConfig, ModelConfig, WindowConfig
 from models.errors import InputError, MillwrightError
 from models.features import feature_names
-from models.predict import (
-    Predictor,
-    answer,
-    degradations,
-    iso,
-    missing_share,
-    prediction_id,
-    remaining_useful_life,
-    window_digest,
-)
+from models.predict import answer, degradations, iso, missing_share, prediction_id, remaining_useful_life, window_digest
+from models.predictor import Predictor
+from models.spec import BundleSpec, Lineage, Usual
 from models.trees import TreesModel
 from models.windows import Channel
 

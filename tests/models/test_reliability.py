@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from models.hazard import survival_at
+from models.metrics import Draws
 from models.reliability import (
+    as_served,
     brier,
     calibration_error,
     coverage,
+    inside_interval,
     kaplan_meier,
     known_outcomes,
     reliability,
+    settled,
     skill,
 )
 
@@ -65,20 +69,20 @@ def test_reliability_of_true_probabilities_lies_on_the_diagonal() -> None:
     rng = np.random.default_rng(2)
     risk = rng.uniform(0, 1, 50_000)
     failed = rng.random(50_000) < risk
-    bins = reliability(risk, failed, np.ones(50_000), machine=np.arange(50_000))
+    bins = reliability(risk, failed, np.ones(50_000), life=np.arange(50_000))
     assert sum(b.count for b in bins) == 50_000
     assert calibration_error(bins) < 0.02
     assert all(b.predicted == pytest.approx(b.observed, abs=0.06) for b in bins)
 
 
-def test_reliability_counts_machines_that_failed_not_rows() -> None:
-    bins = reliability([0.3] * 6, [True] * 4 + [False] * 2, [1] * 6, machine=[0, 0, 0, 1, 2, 2])
+def test_reliability_counts_failures_not_rows() -> None:
+    bins = reliability([0.3] * 6, [True] * 4 + [False] * 2, [1] * 6, life=[0, 0, 0, 1, 2, 2])
     assert [(b.count, b.num_failures, b.predicted) for b in bins] == [(6, 2, pytest.approx(0.3))]
     assert bins[0].observed == pytest.approx(4 / 6)
 
 
 def test_reliability_of_nothing_is_nothing() -> None:
-    assert reliability([], [], [], machine=[]) == []
+    assert reliability([], [], [], life=[]) == []
     assert math.isnan(calibration_error([]))
 
 
@@ -102,3 +106,28 @@ def test_coverage_of_a_true_model_is_its_level_whatever_the_censoring() -> None:
     seen, event = np.minimum(life, leaving), life <= leaving
     cdf = 1 - survival_at(hazard, edges, seen)
     assert coverage(cdf, event) == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_served_level_counts_as_the_level_that_it_claims() -> None:
+    served = as_served([0.0, 0.05, 0.275, 0.5, 0.97, 1.0], (0.05, 0.5, 0.97))
+    assert served.tolist() == pytest.approx([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
+    assert as_served([0.3], (0.1, 0.5, 0.9)).tolist() == pytest.approx([0.3])
+
+
+def test_a_life_is_settled_by_its_failure_or_by_outliving_the_interval() -> None:
+    assert settled([0.5, 0.5, 0.95], [True, False, False]).tolist() == [True, False, True]
+    assert inside_interval([0.5, 0.5, 0.95], [True, False, False]).tolist() == pytest.approx([1.0, 0.8, 0.0])
+
+
+def test_a_bin_has_an_interval_by_machine() -> None:
+    draws = Draws(np.array([[2.0, 0.0], [0.0, 2.0]] * 20))
+    found = reliability([0.3] * 4, [True, True, False, True], [1, 1, 1, 1], life=[0, 0, 1, 2], machine=[0, 0, 1, 1],
+                        draws=draws)  # fmt: skip
+    # The first machine failed in both of its rows, the second in one of two.
+    assert [(b.observed, b.low, b.high, b.count, b.num_failures) for b in found] == [(0.75, 0.5, 1.0, 4, 2)]
+
+
+def test_the_weight_of_a_row_is_bounded() -> None:
+    # 99 of 100 leave at once: the one that stays would stand for 100, and is held at 20.
+    _, _, weight = known_outcomes([1.0] * 99 + [60.0], [False] * 100, 48)
+    assert weight.max() == pytest.approx(20.0)

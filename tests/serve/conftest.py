@@ -20,10 +20,11 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.keys import open_keys
 from cluster.sources import write_source
-from models.bundle import BundleSpec, Lineage, Usual, save_bundle
+from models.bundle import save_bundle
 from models.calibration import Calibration
 from models.config import Clock, HazardConfig, ModelConfig, WindowConfig
 from models.source import CsvFormat, SensorColumn, SourceDescription, Stream, TimeFormat
+from models.spec import BundleSpec, Lineage, Usual
 from models.windows import Channel, channels_of
 from serve.api import create_app
 from serve.service import Service, open_service

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.home import Home
 from models.bundle import load_bundle
-from models.predict import Predictor
+from models.predictor import Predictor
 from serve.api import create_app
 from serve.service import Service, open_service
 
