@@ -174,7 +174,7 @@ def promote(
 def benchmark(
     name: Annotated[str, typer.Argument(help="`cmapss`.")],
     data: Annotated[Path, typer.Option(help="The folder of its files.")],
-    subset: Annotated[str, typer.Option(help="FD001 to FD004.")] = "FD001",
+    subset: Annotated[str | None, typer.Option(help="FD001 to FD004. [FD001]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed.")] = 3,
 ) -> None: ...
 
