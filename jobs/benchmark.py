@@ -11,10 +11,10 @@ from pathlib import Path
 
 from cluster.home import Home
 from cluster.report import Progress, Report
-from jobs.benchmarks import cmapss
+from jobs.benchmarks import azure, cmapss
 from models.errors import InputError
 
-BENCHMARKS: Mapping[str, Callable[..., Report]] = {"cmapss": cmapss.run}
+BENCHMARKS: Mapping[str, Callable[..., Report]] = {"azure": azure.run, "cmapss": cmapss.run}
 
 
 def run(home: Home, *, progress: Progress, name: str, data: Path, subset: str | None = None, seeds: int = 3) -> Report:
