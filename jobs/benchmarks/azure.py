@@ -40,18 +40,19 @@ from models.source import CsvFormat, MachineFrom, SensorColumn, SourceDescriptio
 HORIZON = "48h"
 FOLDS = 5
 SENSORS = ("volt", "rotate", "pressure", "vibration")
-_EDGES = (12.0, 24.0, 36.0, 48.0, 72.0, 120.0, 240.0, 480.0)
+_EDGES = (12.0, 24.0, 36.0, 48.0, 72.0, 96.0)  # lives are learned up to the last one
+_TREES = TreesConfig(rounds=300, leaves=4, min_rows=1000, learning_rate=0.05)
 _HORIZONS = {"24h": 24.0, HORIZON: 48.0}
 _NETWORK = NetworkConfig(hidden=32, layers=4, epochs=30, patience=8, dropout=0.2, noise=0.1)
 CONFIG = {
     "hourly": ModelConfig(
         clock=Clock(step_s=3600), window=WindowConfig(length=72, carry=3),
-        hazard=HazardConfig(horizons=_HORIZONS, edges=_EDGES), network=_NETWORK, trees=TreesConfig(rounds=300),
+        hazard=HazardConfig(horizons=_HORIZONS, edges=_EDGES), network=_NETWORK, trees=_TREES,
     ),
     "daily": ModelConfig(
         clock=Clock(step_s=86_400), window=WindowConfig(length=14, carry=1),
-        hazard=HazardConfig(horizons=_HORIZONS, edges=(24.0, 48.0, 72.0, 120.0, 240.0, 480.0)),
-        network=_NETWORK.model_copy(update={"layers": 2}), trees=TreesConfig(rounds=300),
+        hazard=HazardConfig(horizons=_HORIZONS, edges=(24.0, 48.0, 72.0, 96.0)),
+        network=_NETWORK.model_copy(update={"layers": 2}), trees=_TREES.model_copy(update={"min_rows": 100}),
     ),
 }  # fmt: skip
 COLUMNS: dict[str, tuple[str, ...]] = {
