@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from cluster.bundles import load_at
 from cluster.home import Home
-from cluster.places import place_of
+from cluster.places import place_of, reference
 from cluster.registry import bundle_folder
 from cluster.report import Progress
 from jobs.candidates import Candidate, Study, study_of
 from jobs.dataset import PlantData
-from jobs.train import start
+from jobs.train import fit_network, start
 from models.config import ModelConfig
 from models.episodes import Ticks
 from models.errors import InputError
@@ -31,7 +31,7 @@ from models.hazard import probability_within
 from models.predict import Predictor, risk
 from models.split import Part, Split
 
-KINDS = ("network", "trees", "no_sensor")
+KINDS = ("network", "trees", "no_sensor", "blind")  # blind: the same network without the sensors
 CHUNK = 2048
 Floats = NDArray[np.float64]
 
@@ -79,20 +79,24 @@ def folds_of(failures: Mapping[str, int], number: int, *, seed: int) -> list[Spl
 def out_of_fold(
     home: Home, data: PlantData, config: ModelConfig, *, folds: int, repeats: int, progress: Progress
 ) -> OutOfFold:
-    """Fit a network, trees and the no-sensor baseline on each fold, and ask each about its fold's test machines."""
+    """Fit a network, trees, the no-sensor baseline and the network without sensors on each fold, and ask each about
+    its fold's test machines."""
     bundles = bundle_folder(home, data.plant, "x").parent
     shared, cache = ray.put(data), str(home.of(data.plant).cache / "bundles")
+    hidden = tuple(channel.name for channel in data.channels if channel.role == "sensor")
     waiting: dict[ray.ObjectRef[dict[str, dict[str, Said]]], int] = {}
     for repeat in range(repeats):
         for split in folds_of(data.failures(), folds, seed=repeat):
             study = limited(study_of(data, split, config))
-            waiting[_answered.remote(shared, split, cache, *start(study, bundles, [{"seed": repeat}]))] = repeat
+            blind = {"seed": repeat, "ignore": (*config.network.ignore, *hidden)}
+            fitted = [*start(study, bundles, [{"seed": repeat}]), fit_network.remote(study, reference(bundles), blind)]
+            waiting[_answered.remote(shared, split, cache, *fitted)] = repeat
     found: list[dict[str, dict[str, Said]]] = [{} for _ in range(repeats)]
     total, pending = len(waiting), list(waiting)
     while pending:
         done, pending = ray.wait(pending, num_returns=1)
-        for reference in done:
-            found[waiting[reference]] |= ray.get(reference)
+        for task in done:
+            found[waiting[task]] |= ray.get(task)
         progress.update(total - len(pending), total, "folds")
     machines = tuple(sorted(found[0]))
     said = tuple(
@@ -129,10 +133,15 @@ def judged_history(data: PlantData, machine: str) -> tuple[History, NDArray[np.i
 
 @ray.remote(num_cpus=1)
 def _answered(data: PlantData, split: Split, cache: str, *candidates: Candidate) -> dict[str, dict[str, Said]]:
-    """Machine -> kind -> what the candidate's bundle, as it would be served, says of each of its ticks."""
+    """Machine -> kind -> what the candidate's bundle, as it would be served, says of each of its ticks.
+
+    The candidates come in the order of ``KINDS``.
+    """
     from pathlib import Path
 
-    predictors = {c.kind: Predictor(load_at(place_of(c.folder), Path(cache))) for c in candidates}
+    predictors = {
+        kind: Predictor(load_at(place_of(c.folder), Path(cache))) for kind, c in zip(KINDS, candidates, strict=True)
+    }
     found: dict[str, dict[str, Said]] = {}
     for machine in sorted(split.unseen & set(data.series)):
         history, rows = judged_history(data, machine)

@@ -47,7 +47,8 @@ class Figures(BaseModel):
 
 class Compared(BaseModel):
     """Every kind on the same ticks. ``gain`` is the network's, ``baseline_gain`` the trees', in average precision at
-    event level over the no-sensor baseline, machine by machine in the same draws."""
+    event level over the no-sensor baseline, machine by machine in the same draws. ``sensor_gain`` is the network's over
+    itself without the sensors (``blind``): what the sensors alone are worth."""
 
     num_machines: int
     num_failures: int
@@ -58,8 +59,10 @@ class Compared(BaseModel):
     model: Figures
     baseline: Figures
     no_sensor: Figures
+    blind: Figures
     gain: Figure
     baseline_gain: Figure
+    sensor_gain: Figure
 
 
 def compared(answers: OutOfFold, config: HazardConfig, *, horizon: float) -> Compared:
@@ -69,8 +72,8 @@ def compared(answers: OutOfFold, config: HazardConfig, *, horizon: float) -> Com
     budget = float(np.mean([_false_rate(ticks, said["no_sensor"], config) for said in answers.said]))
     order = {kind: [_rankings(ticks, said[kind], horizon) for said in answers.said] for kind in answers.said[0]}
 
-    def gain(kind: str) -> Figure:
-        return _figure(lambda w: _mean(order[kind], w) - _mean(order["no_sensor"], w), num, draws=DRAWS)
+    def gain(kind: str, over: str = "no_sensor") -> Figure:
+        return _figure(lambda w: _mean(order[kind], w) - _mean(order[over], w), num, draws=DRAWS)
 
     def figures(kind: str) -> Figures:
         return _figures(answers, kind, order[kind], config, horizon=horizon, budget=budget)
@@ -79,7 +82,8 @@ def compared(answers: OutOfFold, config: HazardConfig, *, horizon: float) -> Com
         num_machines=num, num_failures=_num_failures(ticks, horizon), num_ticks=int(known.sum()),
         positive_share=float(failed[known].mean()), machine_months=float(judge_never(ticks, config).months.sum()),
         false_alarms_per_machine_month=budget, model=figures("network"), baseline=figures("trees"),
-        no_sensor=figures("no_sensor"), gain=gain("network"), baseline_gain=gain("trees"),
+        no_sensor=figures("no_sensor"), blind=figures("blind"),
+        gain=gain("network"), baseline_gain=gain("trees"), sensor_gain=gain("network", over="blind"),
     )  # fmt: skip
 
 

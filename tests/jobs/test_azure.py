@@ -195,7 +195,7 @@ def said(risk: np.ndarray[Any, Any]) -> Said:
 
 
 def answers(network: np.ndarray[Any, Any], other: np.ndarray[Any, Any], ticks: Ticks) -> OutOfFold:
-    kinds = {"network": said(network), "trees": said(other), "no_sensor": said(other)}
+    kinds = {"network": said(network), "trees": said(other), "no_sensor": said(other), "blind": said(other)}
     return OutOfFold(tuple(str(m) for m in range(ticks.num_machines)), ticks, (kinds, kinds))
 
 
@@ -210,6 +210,7 @@ def test_who_knows_all_gains_all_over_who_knows_nothing() -> None:
     assert found.model.average_precision.value == 1 and found.model.caught.value == 1
     assert found.no_sensor.average_precision.value == pytest.approx(share, abs=1e-4)
     assert found.gain.value == pytest.approx(1 - share, abs=1e-4)
+    assert found.sensor_gain == found.gain and found.blind == found.no_sensor
     assert found.baseline_gain.value == 0 and found.baseline_gain.low is None
     assert found.no_sensor.auc.value == 0.5 and found.no_sensor.brier_skill.value == 0
 
