@@ -172,9 +172,9 @@ def promote(
 
 @_verb("benchmark")
 def benchmark(
-    name: Annotated[str, typer.Argument(help="`cmapss`.")],
+    name: Annotated[str, typer.Argument(help="`cmapss` or `azure`.")],
     data: Annotated[Path, typer.Option(help="The folder of its files.")],
-    subset: Annotated[str, typer.Option(help="FD001 to FD004.")] = "FD001",
+    subset: Annotated[str | None, typer.Option(help="FD001 to FD004 [FD001]; hourly or daily [both].")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed.")] = 3,
 ) -> None: ...
 

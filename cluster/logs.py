@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.labels import CONDITION, FINDING, SERVICE, UNNAMED, MachineLog
-from models.windows import Int, MachineEvents
+from models.windows import CONTEXT, Channel, Int, MachineEvents
 
 RENEWING = ("replaced", "repaired")  # an inspection leaves the machine as it was
 ON_CONDITION = ("condition", "millwright")  # triggers by which a machine's state chose the moment
@@ -27,19 +28,23 @@ _NOTHING = re.compile(
     r"|io|in ordnung|unauff(ä|ae)llig|(no|keine?|without) (fault|finding|defect|damage|issue|problem|abnormalit|befund"
     r"|mangel|mängel|schaden|auff(ä|ae)lligkeit)\w*( found| gefunden| festgestellt)?)"
 )
+MOST_NAMED = 8  # components, and codes, that have a channel of their own
 
 
 def machine_events(events: pa.Table, machines: pa.Table) -> dict[str, MachineEvents]:
     """Installation, renewals and errors of each machine, each with its booking time."""
     installed = dict(zip(machines["machine"].to_pylist(), time_us(machines["valid_from"]).tolist(), strict=True))
     found = {m: MachineEvents(None if at == FAR else at) for m, at in installed.items()}
+    listed = set(machines["machine"].filter(pc.invert(pc.fill_null(machines["inferred"], False))).to_pylist())
     for machine, own in by_machine(events):
         renewals = pa.concat_tables([own.filter(pc.equal(own["kind"], "failure")), renewing(own)])
         errors = own.filter(pc.equal(own["kind"], "error"))
+        since = found.get(machine, MachineEvents()).installed_us
         found[machine] = MachineEvents(
-            found.get(machine, MachineEvents()).installed_us, time_us(ended(renewals)),
+            since, time_us(ended(renewals)),
             time_us(pc.coalesce(renewals["recorded_at"], ended(renewals))),
             np.sort(time_us(pc.coalesce(errors["recorded_at"], errors["started_at"]))),
+            _parts(own, since, listed=machine in listed), _codes(errors),
         )  # fmt: skip
     return found
 
@@ -77,6 +82,64 @@ def maintained_as(services: pa.Table) -> npt.NDArray[np.int8]:
         [SERVICE if trigger not in ON_CONDITION else FINDING if confirmed(finding) else CONDITION
          for trigger, finding in rows], np.int8,
     )  # fmt: skip
+
+
+def context_channels(known: Mapping[str, MachineEvents]) -> tuple[Channel, ...]:
+    """Context of a plant's windows: of all, then of its commonest components and error codes, eight of each at most.
+
+    A name that is the only one tells nothing that the machine's own channel does not tell, so it has none.
+    """
+    parts = Counter({name: 0 for events in known.values() for name in events.parts})
+    codes = Counter({name: 0 for events in known.values() for name in events.codes})
+    for events in known.values():
+        parts.update({name: len(renewed) for name, (renewed, _) in events.parts.items()})
+        codes.update({name: len(times) for name, times in events.codes.items()})
+    since, errors = CONTEXT
+    return (
+        *CONTEXT,
+        *(Channel(f"{since.name}.{name}", since.kind, since.unit, since.role) for name in _commonest(parts)),
+        *(Channel(f"{errors.name}.{name}", errors.kind, errors.unit, errors.role) for name in _commonest(codes)),
+    )
+
+
+def _commonest(counts: Counter[str]) -> list[str]:
+    chosen = sorted(counts, key=lambda name: (-counts[name], name))[:MOST_NAMED]
+    return sorted(chosen) if len(counts) > 1 else []
+
+
+def _parts(own: pa.Table, installed: int | None, *, listed: bool) -> dict[str, tuple[Int, Int]]:
+    """When each component was renewed, and since when that is known.
+
+    Its failure renews a component, and any service but an inspection: a part that is exchanged is new, whether or
+    not the machine counts as new by that. Installation counts too; where it is only inferred from the first reading,
+    a service that is older is believed instead.
+    """
+    service = pc.and_(
+        pc.equal(own["kind"], "maintenance"), pc.fill_null(pc.not_equal(own["effect"], "inspected"), True)
+    )
+    own = own.filter(pc.and_(pc.or_(pc.equal(own["kind"], "failure"), service), pc.is_valid(own["component"])))
+    names, renewed = _keys(own["component"]), time_us(ended(own))
+    known = time_us(pc.coalesce(own["recorded_at"], ended(own)))
+    found = {}
+    for name in np.unique(names[names != ""]).tolist():
+        mine = names == name
+        when, told = renewed[mine], known[mine]
+        if installed is not None and (listed or when.min() > installed):
+            when, told = np.append(when, installed), np.append(told, installed)
+        found[name] = (when, told)
+    return found
+
+
+def _codes(errors: pa.Table) -> dict[str, Int]:
+    """When the errors of each code became known, sorted."""
+    errors = errors.filter(pc.is_valid(errors["code"]))
+    names, known = _keys(errors["code"]), time_us(pc.coalesce(errors["recorded_at"], errors["started_at"]))
+    return {name: np.sort(known[names == name]) for name in np.unique(names[names != ""]).tolist()}
+
+
+def _keys(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.object_]]:
+    """Names as they stand in a channel's: letters, digits and underscores, however the log writes them."""
+    return np.array([re.sub(r"\W+", "_", text).strip("_").lower()[:40] for text in column.to_pylist()], object)
 
 
 def machine_logs(events: pa.Table) -> dict[str, MachineLog]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster.added import full_source
 from cluster.config import SplitSettings
 from cluster.home import Home
-from cluster.logs import FAR, machine_events, machine_logs, mode_names
+from cluster.logs import FAR, context_channels, machine_events, machine_logs, mode_names
 from cluster.places import opened
 from cluster.storage import AsOf, data_version, read_events, read_machines, reading_files, sensors
 from jobs.series.cache import StoredUnit, series_at
@@ -32,7 +32,18 @@ from models.labels import UNNAMED, Labels, MachineLog, booking_delay_us, label_t
 from models.source import SourceDescription
 from models.split import Part, Split, split_by_machine, split_by_time
 from models.units import CANONICAL_UNIT
-from models.windows import Channel, Float, Int, MachineEvents, Series, channels_of, series_of, windows_ending
+from models.windows import (
+    CONTEXT,
+    Channel,
+    Float,
+    Int,
+    MachineEvents,
+    Series,
+    channels_of,
+    context_of,
+    series_of,
+    windows_ending,
+)
 
 Spread = Callable[[Callable[[dict[str, Any]], dict[str, Any]], list[dict[str, Any]]], Iterable[dict[str, Any]]]
 
@@ -116,7 +127,7 @@ class PlantData:
         owned[: series.lead] = False
         if not owned.any():
             return None
-        owned &= ~np.isnan(series.values[:, : len(self.channels) - _num_context(self.channels)]).all(axis=1)
+        owned &= ~np.isnan(series.values[:, : len(self.channels) - len(context_of(self.channels))]).all(axis=1)
         if not owned.any():
             return None
         labels = self.labels(series, *seen)
@@ -170,15 +181,13 @@ class PartOfMachine:
         return windows_ending(self.series.values, self.rows if rows is None else rows, length)
 
 
-def _num_context(channels: tuple[Channel, ...]) -> int:
-    return sum(channel.role == "context" for channel in channels)
-
-
-def plant_channels(source: SourceDescription, present: list[str]) -> tuple[Channel, ...]:
+def plant_channels(
+    source: SourceDescription, present: list[str], context: tuple[Channel, ...] = CONTEXT
+) -> tuple[Channel, ...]:
     """Channels of a plant's windows: the sensors that history holds, then context."""
     described = source.sensors()
     kinds = {name: described[name].kind if name in described else "number" for name in present}
-    return channels_of([(name, kind, CANONICAL_UNIT[kind]) for name, kind in kinds.items()])
+    return channels_of([(name, kind, CANONICAL_UNIT[kind]) for name, kind in kinds.items()], context)
 
 
 def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> PlantData:
@@ -193,11 +202,11 @@ def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> 
     present = sensors(home, plant, version)
     events, machines = read_events(home, plant, as_of=version), read_machines(home, plant, as_of=version)
     known = machine_events(events, machines)
-    shape = Shape(tuple(present), source.clock, config.window)
-    series = StoredSeries.of(gather(home, plant, shape, known, as_of=version), known, source.clock)
+    shape = Shape(tuple(present), source.clock, config.window, context_channels(known))
+    series = StoredSeries.of(gather(home, plant, shape, known, as_of=version), known, source.clock, shape.context)
     logs = {machine: _at_once(log) for machine, log in machine_logs(events).items()}
     return PlantData(
-        plant, source.clock, plant_channels(source, present), series, known, logs,
+        plant, source.clock, plant_channels(source, present, shape.context), series, known, logs,
         dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
         version, dict(source.doubts), mode_names(events),
     )  # fmt: skip
@@ -225,8 +234,10 @@ def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None)
     """
     import ray
 
-    shape = Shape(tuple(sensors(home, plant)), home.source(plant).clock, (config or home.settings.model).window)
-    shared = ray.put(machine_events(read_events(home, plant), read_machines(home, plant)))
+    known = machine_events(read_events(home, plant), read_machines(home, plant))
+    window = (config or home.settings.model).window
+    shape = Shape(tuple(sensors(home, plant)), home.source(plant).clock, window, context_channels(known))
+    shared = ray.put(known)
 
     def cut(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         row = {name: column[0] for name, column in batch.items()}
@@ -248,8 +259,9 @@ def readings_dataset(home: Home, plant: str, as_of: AsOf = None) -> Any:
 
 
 def series_from_table(
-    table: pa.Table, known: dict[str, MachineEvents], *, clock: Clock, config: ModelConfig
-) -> Iterator[Series]:
+    table: pa.Table, known: dict[str, MachineEvents], *, clock: Clock, config: ModelConfig,
+    channels: tuple[Channel, ...] = CONTEXT,
+) -> Iterator[Series]:  # fmt: skip
     """Series of a table of ``machine``, ``time`` and sensors, sorted by machine and time."""
     if table.num_rows == 0:
         return
@@ -262,7 +274,7 @@ def series_from_table(
         machine = str(names[start])
         yield series_of(
             machine, times[start:stop], values[start:stop], known.get(machine, MachineEvents()),
-            clock=clock, window=config.window,
+            clock=clock, window=config.window, channels=channels,
         )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ from models.bundle import Bundle
 from models.errors import InputError
 from models.predict import Cause, answer, degradations, missing_share, window_digest
 from models.predictor import Predictor
-from models.windows import Channel, Int, MachineEvents, Series, silence, windows_ending
+from models.windows import Channel, Int, MachineEvents, Series, context_of, silence, windows_ending
 
 CHUNK = 1024  # windows scored at a time: 1 to 5 MB
 LOOK_BACK = 31 * 86_400_000_000  # us in which nearly every machine's newest reading lies; then four times as far
@@ -116,8 +116,9 @@ def _begin(home: Home, plant: str, bundle: Bundle, progress: Progress, *, newest
     version = data_version(home, plant)
     spec, machines = bundle.spec, read_machines(home, plant, as_of=version or None)
     sensors = tuple(channel.name for channel in spec.channels if channel.role == "sensor")
+    shape = Shape(sensors, spec.config.clock, spec.config.window, context_of(spec.channels))
     question = Question(
-        plant=plant, shape=Shape(sensors, spec.config.clock, spec.config.window), newest=newest,
+        plant=plant, shape=shape, newest=newest,
         machine_types=dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True)),
         causes=tuple(cause["code"] for cause in causes_of(changes(home, plant), sensors)),
         folder=reference(home.table(plant, TABLE)), predicted_us=int(datetime.now(UTC).timestamp() * 1_000_000),
@@ -268,9 +269,9 @@ def score_frame(home: Home, plant: str, frame: pd.DataFrame) -> pd.DataFrame:
     times = pd.to_datetime(ordered["time"], utc=True).astype("datetime64[us, UTC]")
     table = pa.table({"machine": ordered["machine"].astype(str).to_numpy(), "time": pa.array(times), **columns})
     known = machine_events(read_events(home, plant), read_machines(home, plant))
-    config = bundle.spec.config
+    config, context = bundle.spec.config, context_of(bundle.spec.channels)
     found = [
         score_series(bundle, plant, s, bundle.spec.channels, since_us=None)
-        for s in series_from_table(table, known, clock=config.clock, config=config)
+        for s in series_from_table(table, known, clock=config.clock, config=config, channels=context)
     ]
     return pd.DataFrame([p for predictions in found for p in predictions])

@@ -213,7 +213,7 @@ def _space() -> dict[str, Any]:
     from optuna.distributions import FloatDistribution, IntDistribution
 
     return {
-        "hidden": IntDistribution(16, 64, step=8),
+        "hidden": IntDistribution(32, 128, step=16),
         "learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
         "dropout": FloatDistribution(0.0, 0.3),
         "weight_decay": FloatDistribution(1e-4, 1e-1, log=True),

@@ -134,6 +134,10 @@ def _reason(channel: Channel, part: float, column_W: NDArray[np.float32], usual:
 
 def _spoken(name: str) -> str:
     known = {"since_service": "time since service", "errors_24h": "errors in the last 24 h"}
+    what, _, which = name.partition(".")
+    if which and what in known:
+        which = which.replace("_", " ")
+        return f"time since service of {which}" if what == "since_service" else f"{which} in the last 24 h"
     return known.get(name, name.replace("_", " "))
 
 

@@ -7,7 +7,7 @@ cut identical windows from identical rows. Shapes: N readings, T ticks, C channe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,13 +44,16 @@ class MachineEvents:
     """What a feature may know of a machine's log, in microseconds UTC.
 
     ``renewed_us[i]`` (end of a repair or replacement) is known from ``renewed_known_us[i]`` on;
-    ``errors_known_us`` is sorted. ``installed_us`` is None for a machine that no list names.
+    ``errors_known_us`` is sorted. ``installed_us`` is None for a machine that no list names. ``parts`` holds the same
+    two of each component that the log names, its installation among them; ``codes`` the errors of each code.
     """
 
     installed_us: int | None = None
     renewed_us: Int = field(default_factory=lambda: _NONE)
     renewed_known_us: Int = field(default_factory=lambda: _NONE)
     errors_known_us: Int = field(default_factory=lambda: _NONE)
+    parts: Mapping[str, tuple[Int, Int]] = field(default_factory=dict)
+    codes: Mapping[str, Int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,39 +149,65 @@ def carry_forward(values: Float, limit: int) -> None:
             return
 
 
-def context(ticks: Int, events: MachineEvents, clock: Clock) -> Float:
-    """The context channels [T, 2] at each tick's end, from what was recorded by then.
+def context(ticks: Int, events: MachineEvents, clock: Clock, channels: Sequence[Channel] = CONTEXT) -> Float:
+    """The context channels [T, C] at each tick's end, from what was recorded by then.
 
-    ``since_service`` is NaN before the installation and where nothing is known.
+    ``since_service`` is NaN before the installation and where nothing is known. ``since_service.<component>`` and
+    ``errors_24h.<code>`` are the same of one component and of one code. Raises InputError for any other name.
     """
     now = np.asarray(ticks, np.int64) * clock.step_us
-    newest = np.full(len(now), np.iinfo(np.int64).min, np.int64)
-    if events.installed_us is not None:
-        newest[now >= events.installed_us] = events.installed_us
-    for renewed, known in zip(events.renewed_us, events.renewed_known_us, strict=True):
-        visible = now >= max(int(renewed), int(known))
-        newest[visible] = np.maximum(newest[visible], renewed)
-    known_since = newest > np.iinfo(np.int64).min
+    found = np.empty((len(now), len(channels)), np.float32)
+    for column, channel in enumerate(channels):
+        what, _, which = channel.name.partition(".")
+        if what == "since_service":
+            found[:, column] = _age(now, events, which, clock)
+        elif what == "errors_24h":
+            found[:, column] = _errors(now, events.codes.get(which, _NONE) if which else events.errors_known_us, clock)
+        else:
+            raise InputError(
+                "Unknown context channel", expected="since_service or errors_24h, of a component or code or of all",
+                found=repr(channel.name), do="Train the model again with this version",
+            )  # fmt: skip
+    return found
+
+
+def _age(now: Int, events: MachineEvents, component: str, clock: Clock) -> Float:
+    """Life units since the newest renewal that is known at each moment [T], of the machine or of a component."""
+    renewed, known, installed = events.renewed_us, events.renewed_known_us, events.installed_us
+    if component:
+        renewed, known = events.parts.get(component, (_NONE, _NONE))
+        installed = None if component in events.parts else installed
+    if installed is not None:
+        renewed, known = np.append(renewed, installed), np.append(known, installed)
+    visible = np.maximum(renewed, known)
+    order = np.argsort(visible, kind="stable")
+    num_known = np.searchsorted(visible[order], now, side="right")
+    newest = np.maximum.accumulate(renewed[order])[num_known[num_known > 0] - 1]
     age = np.full(len(now), np.nan, np.float32)
-    age[known_since] = (now[known_since] - newest[known_since]) / clock.step_us * clock.life_per_step
+    age[num_known > 0] = (now[num_known > 0] - newest) / clock.step_us * clock.life_per_step
+    return age
+
+
+def _errors(now: Int, known: Int, clock: Clock) -> Float:
+    """Errors that became known in the day before each moment [T]; a day is 24 cycles where life is counted in them."""
     day_us = 86_400_000_000 if clock.life_unit == "h" else 24 * clock.step_us
-    seen = np.searchsorted(events.errors_known_us, now, side="right")
-    before = np.searchsorted(events.errors_known_us, now - day_us, side="right")
-    return np.stack([age, (seen - before).astype(np.float32)], axis=1)
+    seen = np.searchsorted(known, now, side="right") - np.searchsorted(known, now - day_us, side="right")
+    return seen.astype(np.float32)
 
 
 def series_of(
-    machine: str, time_us: Int, values: Float, events: MachineEvents, *, clock: Clock, window: WindowConfig
-) -> Series:
+    machine: str, time_us: Int, values: Float, events: MachineEvents, *, clock: Clock, window: WindowConfig,
+    channels: Sequence[Channel] = CONTEXT,
+) -> Series:  # fmt: skip
     """A machine's rows, sorted by unique time, as a gridded series with context channels.
 
-    ``values`` [N, S] holds the plant's sensors in canonical units; the result has C = S + 2 channels. Nothing is
-    carried into a silence of more than ``silence`` ticks, so that no window ends in one.
+    ``values`` [N, S] holds the plant's sensors in canonical units; the result has the context ``channels`` after
+    them. Nothing is carried into a silence of more than ``silence`` ticks, so that no window ends in one.
     """
     ticks = tick_of(np.asarray(time_us, np.int64), clock)
     lead, num_sensors = window.length - 1, values.shape[1]
     length = _span(ticks, clock) if len(ticks) else 0
-    out = np.empty((lead + length, num_sensors + len(CONTEXT)), np.float32)
+    out = np.empty((lead + length, num_sensors + len(channels)), np.float32)
     out[:lead, :num_sensors] = np.nan
     first = int(ticks[0]) if len(ticks) else 0
     if length:
@@ -188,7 +217,7 @@ def series_of(
         for row in seen[np.flatnonzero(np.diff(seen) > silence(window))].tolist():
             sensors[row + 1 : row + 1 + window.carry] = np.nan
     all_ticks = np.arange(first - lead, first + length, dtype=np.int64)
-    out[:, num_sensors:] = context(all_ticks, events, clock)
+    out[:, num_sensors:] = context(all_ticks, events, clock, channels)
     return Series(machine, first - lead, lead, out)
 
 
@@ -198,8 +227,9 @@ def silence(window: WindowConfig) -> int:
 
 
 def window_at(
-    machine: str, time_us: Int, values: Float, events: MachineEvents, *, tick: int, clock: Clock, window: WindowConfig
-) -> Float:
+    machine: str, time_us: Int, values: Float, events: MachineEvents, *, tick: int, clock: Clock,
+    window: WindowConfig, channels: Sequence[Channel] = CONTEXT,
+) -> Float:  # fmt: skip
     """The window [W, C] that ends with ``tick``, from a machine's rows up to then, sorted by unique time.
 
     Rows older than ``span_us`` before the tick's end are not needed and change nothing; there may be none at all.
@@ -210,7 +240,8 @@ def window_at(
         # An empty row closes the grid at the tick that was asked for; what precedes is carried as ever.
         times = np.append(times, tick * clock.step_us)
         rows = np.concatenate([rows, np.full((1, values.shape[1]), np.nan, np.float32)])
-    return window_ending(series_of(machine, times, rows, events, clock=clock, window=window), tick, window.length)
+    series = series_of(machine, times, rows, events, clock=clock, window=window, channels=channels)
+    return window_ending(series, tick, window.length)
 
 
 def span_us(clock: Clock, window: WindowConfig) -> int:
@@ -246,6 +277,11 @@ def windows_ending(values: Float, ends: Int, length: int) -> Float:
     return found
 
 
-def channels_of(sensors: Sequence[tuple[str, str, str]]) -> tuple[Channel, ...]:
+def channels_of(sensors: Sequence[tuple[str, str, str]], context: Sequence[Channel] = CONTEXT) -> tuple[Channel, ...]:
     """Channels of a plant's windows from its (name, kind, unit), in the order of names, context last."""
-    return tuple(Channel(*sensor) for sensor in sorted(sensors)) + CONTEXT
+    return tuple(Channel(*sensor) for sensor in sorted(sensors)) + tuple(context)
+
+
+def context_of(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """The context channels among a model's channels."""
+    return tuple(channel for channel in channels if channel.role == "context")

@@ -21,7 +21,7 @@ from models.errors import GateError, InputError, MillwrightError, NotFoundError
 from models.explain import reasons
 from models.predictor import Predictor
 from models.spec import BundleSpec
-from models.windows import Float, span_us
+from models.windows import Channel, Float, context_of, span_us
 from serve.metrics import Metrics
 from serve.plant import Plant, load_plant, seed_state
 from serve.state import State
@@ -46,6 +46,10 @@ class Model:
     def sensors(self) -> tuple[str, ...]:
         """The sensors of a window, in its order; context channels follow them."""
         return tuple(channel.name for channel in self.spec.channels if channel.role == "sensor")
+
+    @cached_property
+    def context(self) -> tuple[Channel, ...]:
+        return context_of(self.spec.channels)
 
     @cached_property
     def span_us(self) -> int:

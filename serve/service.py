@@ -221,8 +221,9 @@ def cut(model: Model, machine: str, as_of_us: int | None) -> Cut | None:
     since = tick * config.clock.step_us - model.span_us
     times, values = model.state.read(machine, model.sensors, span_us=until - since, until_us=until)
     window = window_at(
-        machine, times, values, model.plant.events_of(machine), tick=tick, clock=config.clock, window=config.window
-    )
+        machine, times, values, model.plant.events_of(machine), tick=tick, clock=config.clock, window=config.window,
+        channels=model.context,
+    )  # fmt: skip
     return Cut(machine, tick, newest, window, len(times))
 
 

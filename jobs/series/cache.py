@@ -86,24 +86,32 @@ def series_at(values: Float, chunk: Chunk) -> Series:
 def unit_digests(units: Sequence[Unit], shape: Shape, known: Mapping[str, MachineEvents]) -> list[str]:
     """Names of all that each unit's series follow from."""
     names, logs = sorted(known), dict[tuple[str | None, str | None], bytes]()
-    about = json.dumps([FORMAT, shape.sensors, shape.clock.model_dump(), shape.window.model_dump()]).encode()
+    extra = tuple(channel.name for channel in shape.context if channel not in CONTEXT)
+    about = json.dumps(
+        [FORMAT, shape.sensors, shape.clock.model_dump(), shape.window.model_dump(), *([extra] if extra else [])]
+    ).encode()
     found = []
     for unit in units:
         machines = (unit.low, unit.high)
         if machines not in logs:
             start = bisect_left(names, unit.low) if unit.low is not None else 0
             stop = bisect_left(names, unit.high) if unit.high is not None else len(names)
-            logs[machines] = _of_logs(names[start:stop], known)
+            logs[machines] = _of_logs(names[start:stop], known, extra)
         found.append(hashlib.sha256(about + describe(unit).encode() + logs[machines]).hexdigest()[:32])
     return found
 
 
-def _of_logs(machines: Sequence[str], known: Mapping[str, MachineEvents]) -> bytes:
-    digest = hashlib.sha256()
+def _of_logs(machines: Sequence[str], known: Mapping[str, MachineEvents], extra: Sequence[str]) -> bytes:
+    digest, none = hashlib.sha256(), np.empty(0, np.int64)
     for machine in machines:
         events = known[machine]
         digest.update(f"{machine}\0{events.installed_us}\0".encode())
-        for times in (events.renewed_us, events.renewed_known_us, events.errors_known_us):
+        told = [events.renewed_us, events.renewed_known_us, events.errors_known_us]
+        for name in extra:
+            what, _, which = name.partition(".")
+            own = events.parts.get(which, (none, none)) if what == "since_service" else (events.codes.get(which, none),)
+            told += own
+        for times in told:
             digest.update(len(times).to_bytes(8, "little") + np.asarray(times, "<i8").tobytes())
     return digest.digest()
 
@@ -170,4 +178,4 @@ def used(path: str | Path) -> None:
 
 
 def num_channels_of(shape: Shape) -> int:
-    return len(shape.sensors) + len(CONTEXT)
+    return len(shape.sensors) + len(shape.context)

@@ -20,7 +20,7 @@ from jobs.series.cache import Chunk, StoredUnit, num_channels_of, prune, series_
 from jobs.series.stream import Shape, joined, open_file, stream
 from models.config import Clock
 from models.errors import MillwrightError
-from models.windows import Float, MachineEvents, Series
+from models.windows import CONTEXT, Channel, Float, MachineEvents, Series
 
 GIB = 1 << 30
 
@@ -117,10 +117,14 @@ class StoredSeries(Mapping[str, Series]):
     units: tuple[StoredUnit, ...]
     events: Mapping[str, MachineEvents]
     clock: Clock
+    context: tuple[Channel, ...] = CONTEXT
 
     @classmethod
-    def of(cls, units: Iterable[StoredUnit], events: Mapping[str, MachineEvents], clock: Clock) -> StoredSeries:
-        return cls(tuple(units), events, clock)
+    def of(
+        cls, units: Iterable[StoredUnit], events: Mapping[str, MachineEvents], clock: Clock,
+        context: tuple[Channel, ...] = CONTEXT,
+    ) -> StoredSeries:  # fmt: skip
+        return cls(tuple(units), events, clock, context)
 
     @cached_property
     def places(self) -> dict[str, list[tuple[int, Chunk]]]:
@@ -145,7 +149,7 @@ class StoredSeries(Mapping[str, Series]):
             if number not in maps:
                 maps[number] = self.units[number].values()
             parts.append(series_at(maps[number], chunk))
-        return joined(parts, self.events.get(machine, MachineEvents()), self.clock)
+        return joined(parts, self.events.get(machine, MachineEvents()), self.clock, self.context)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -154,5 +158,4 @@ class StoredSeries(Mapping[str, Series]):
         return len(self.places)
 
     def __reduce__(self) -> tuple[type[StoredSeries], tuple[Any, ...]]:
-        return StoredSeries, (self.units, self.events, self.clock)
-
+        return StoredSeries, (self.units, self.events, self.clock, self.context)

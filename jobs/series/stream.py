@@ -23,7 +23,19 @@ from cluster.places import opened
 from cluster.storage import TIME
 from models.config import Clock, WindowConfig
 from models.errors import InputError
-from models.windows import CONTEXT, MAX_TICKS, Float, Int, MachineEvents, Series, context, series_of, silence, tick_of
+from models.windows import (
+    CONTEXT,
+    MAX_TICKS,
+    Channel,
+    Float,
+    Int,
+    MachineEvents,
+    Series,
+    context,
+    series_of,
+    silence,
+    tick_of,
+)
 
 MOST_CELLS = 4_000_000  # of rows that wait to be gridded: 16 MB
 LONG_SILENCE = 4096  # ticks without a reading that are worth a new series instead of rows of NaN
@@ -32,11 +44,12 @@ _EVER = 2**62
 
 @dataclass(frozen=True)
 class Shape:
-    """What a history's series look like: its sensors in the order of channels, its clock and its window."""
+    """What a history's series look like: its sensors in the order of channels, clock, window, and context channels."""
 
     sensors: tuple[str, ...]
     clock: Clock
     window: WindowConfig
+    context: tuple[Channel, ...] = CONTEXT
 
     @property
     def overlap(self) -> int:
@@ -167,12 +180,16 @@ def _series(
         if first and begin - int(ticks[first - 1]) <= silence(window):
             begin = int(ticks[first - 1]) + 1
         back = int(np.searchsorted(ticks, begin - lead - window.carry))
-        found = series_of(machine, times[back:stop], values[back:stop], events, clock=clock, window=window)
+        found = series_of(
+            machine, times[back:stop], values[back:stop], events, clock=clock, window=window, channels=shape.context
+        )
         skipped = begin - int(ticks[back])
         yield Series(machine, begin - lead, lead, found.values[skipped:] if skipped else found.values)
 
 
-def joined(parts: Sequence[Series], events: MachineEvents, clock: Clock) -> Series:
+def joined(
+    parts: Sequence[Series], events: MachineEvents, clock: Clock, channels: Sequence[Channel] = CONTEXT
+) -> Series:
     """A machine's series laid end to end, as if it had never been cut; a single one is handed back as it is."""
     if len(parts) == 1:
         return parts[0]
@@ -189,5 +206,5 @@ def joined(parts: Sequence[Series], events: MachineEvents, clock: Clock) -> Seri
         at = part.first_tick + own - first.first_tick
         values[at : at + len(part.values) - own] = part.values[own:]
     ticks = np.arange(first.first_tick, last.last_tick + 1, dtype=np.int64)
-    values[:, -len(CONTEXT) :] = context(ticks, events, clock)
+    values[:, values.shape[1] - len(channels) :] = context(ticks, events, clock, channels)
     return Series(first.machine, first.first_tick, first.lead, values)

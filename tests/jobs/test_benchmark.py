@@ -12,7 +12,8 @@ from cluster.home import Home, open_home
 from cluster.registry import champion
 from cluster.report import Silent
 from jobs import benchmark
-from jobs.benchmark import description, read_labels
+from jobs.benchmarks import cmapss
+from jobs.benchmarks.cmapss import description, read_labels
 from models.errors import InputError
 
 NASA = Path(__file__).parents[3] / "shared" / "data" / "cmapss"
@@ -51,12 +52,13 @@ def write_subset(folder: Path, *, train: int = 10, test: int = 4, compress: bool
 def test_both_protocols_stand_beside_their_baseline(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch, compress: bool
 ) -> None:
-    quick = benchmark.CONFIG.network.model_copy(update={"epochs": 2, "hidden": 8})
-    trees = benchmark.CONFIG.trees.model_copy(update={"rounds": 20})
-    monkeypatch.setattr(benchmark, "CONFIG", benchmark.CONFIG.model_copy(update={"network": quick, "trees": trees}))
+    quick = cmapss.CONFIG.network.model_copy(update={"epochs": 2, "hidden": 8})
+    trees = cmapss.CONFIG.trees.model_copy(update={"rounds": 20})
+    monkeypatch.setattr(cmapss, "CONFIG", cmapss.CONFIG.model_copy(update={"network": quick, "trees": trees}))
     write_subset(tmp_path, compress=compress)
     home = open_home(tmp_path / "home", create=True, environment={})
     report = benchmark.run(home, progress=Silent(), name="cmapss", data=tmp_path, subset="FD001", seeds=2)
+    assert isinstance(report, cmapss.BenchmarkReport)
     found = report.as_json()
     for kind in ("model", "baseline", "no_sensor"):
         assert 0 < found[kind]["clipped"]["rmse"] <= 125 and found[kind]["true"]["score"] > 0
@@ -88,7 +90,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path, home: Home) -> None:
         read_labels(tmp_path / "nowhere", "FD001")
     with pytest.raises(InputError, match=r"Unknown subset: expected one of FD001.*'FD009'"):
         benchmark.run(home, progress=Silent(), name="cmapss", data=tmp_path, subset="FD009")
-    with pytest.raises(InputError, match=r"Unknown benchmark: expected cmapss"):
+    with pytest.raises(InputError, match=r"Unknown benchmark: expected one of cmapss"):
         benchmark.run(home, progress=Silent(), name="bearing", data=tmp_path)
 
 
@@ -124,5 +126,6 @@ def test_of_a_plain_and_a_packed_file_only_one_is_read(tmp_path: Path) -> None:
 def test_fd001_is_at_most_13_5_cycles_clipped(tmp_path: Path, ray_cluster: None) -> None:
     home = open_home(tmp_path / "home", create=True, environment={})
     report = benchmark.run(home, progress=Silent(), name="cmapss", data=NASA, subset="FD001", seeds=3)
+    assert isinstance(report, cmapss.BenchmarkReport)
     assert report.model.clipped.rmse <= 13.5
     assert report.seconds <= 300

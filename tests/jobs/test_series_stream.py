@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cluster.storage import TIME, readings_schema
 from jobs.series.stream import Shape, joined, open_file, stream
 from models.config import Clock, WindowConfig
 from models.errors import InputError
-from models.windows import MachineEvents, Series, series_of, silence, window_ending
+from models.windows import CONTEXT, Channel, MachineEvents, Series, series_of, silence, window_ending
 
 HOUR = 3_600_000_000
 SENSORS = ("a", "b")
@@ -87,9 +88,18 @@ def test_each_window_comes_once_with_the_same_bytes_however_units_and_files_are_
     folder.mkdir(exist_ok=True)
     rows, shape = history(rng, machines=4, hours=150), shape_of(length=length, carry=carry)
     paths = tuple(write(folder, rows, rng, row_group=int(rng.integers(5, 60))))
-    known = {m: MachineEvents(int(t[0]) - HOUR, errors_known_us=np.sort(t[:5])) for m, (t, _) in rows.items()}
+    own = Channel("since_service.seal", "time", "life", "context")
+    named = (own, Channel("errors_24h.e7", "number", "1", "context"))
+    shape = replace(shape, context=(*CONTEXT, *named))
+    known = {
+        m: MachineEvents(
+            int(t[0]) - HOUR, errors_known_us=np.sort(t[:5]), parts={"seal": (t[2:4], t[2:4])}, codes={"e7": t[1:3]}
+        )
+        for m, (t, _) in rows.items()
+    }  # fmt: skip
     whole = {
-        m: series_of(m, t, v, known[m], clock=shape.clock, window=shape.window) for m, (t, v) in rows.items()
+        m: series_of(m, t, v, known[m], clock=shape.clock, window=shape.window, channels=shape.context)
+        for m, (t, v) in rows.items()
     }  # fmt: skip
     ticks = [400_000, 400_900]
     cuts = [None, *sorted(set(rng.integers(*ticks, 3).tolist())), None]
@@ -107,7 +117,8 @@ def test_each_window_comes_once_with_the_same_bytes_however_units_and_files_are_
         for part in parts:
             for tick in seen(part):
                 assert window_ending(part, tick, length).tobytes() == window_ending(expected, tick, length).tobytes()
-        end_to_end = joined(sorted(parts, key=lambda s: s.first_tick + s.lead), known[machine], shape.clock)
+        parts = sorted(parts, key=lambda s: s.first_tick + s.lead)
+        end_to_end = joined(parts, known[machine], shape.clock, shape.context)
         assert end_to_end.first_tick == expected.first_tick and end_to_end.last_tick == expected.last_tick
         np.testing.assert_array_equal(end_to_end.values[:, 2:], expected.values[:, 2:])
         assert seen(end_to_end) == seen(expected)

@@ -65,19 +65,20 @@ def fit_loss(
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs NASA's C-MAPSS files beside the repository, in shared/data/cmapss")
 def test_mixing_a_twelfth_at_a_time_learns_fd001_as_mixing_all_does(tmp_path: Path, ray_cluster: None) -> None:
     """FD001's training engines, five seeds each; validation engines alone are looked at."""
-    from jobs import benchmark, ingest
+    from jobs import ingest
+    from jobs.benchmarks import cmapss
     from jobs.candidates import study_of
     from jobs.dataset import load_plant
 
     home = open_home(tmp_path / "home", create=True, environment={})
-    source = benchmark.description(DATA, "FD001")
+    source = cmapss.description(DATA, "FD001")
     home.sources.mkdir(parents=True)
-    benchmark.write_source(home.of(source.plant).source, source)
+    cmapss.write_source(home.of(source.plant).source, source)
     ingest.run(home, plant=source.plant, progress=Silent())
-    data = load_plant(home, source.plant, config=benchmark.CONFIG)
+    data = load_plant(home, source.plant, config=cmapss.CONFIG)
     test = frozenset(machine for machine in data.series if machine.startswith("test-"))
-    study = study_of(data, data.split_in_machines(SplitSettings(), test), benchmark.CONFIG)
-    network = benchmark.CONFIG.network.model_copy(update={"epochs": 30})
+    study = study_of(data, data.split_in_machines(SplitSettings(), test), cmapss.CONFIG)
+    network = cmapss.CONFIG.network.model_copy(update={"epochs": 30})
     losses: dict[float, list[float]] = {}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         waiting = {

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from models.config import Clock, WindowConfig
 from models.errors import InputError
 from models.windows import (
+    Channel,
     MachineEvents,
     carry_forward,
     channels_of,
@@ -80,6 +81,25 @@ def test_before_the_installation_and_for_an_unknown_machine_the_age_is_unknown()
 def test_a_cycle_clock_counts_age_in_cycles():
     clock = Clock(step_s=1, life_unit="cycle")
     assert context(np.array([7]), MachineEvents(2_000_000), clock)[0, 0] == 5
+
+
+def test_a_component_and_an_error_code_have_a_clock_and_a_count_of_their_own():
+    events = MachineEvents(
+        0, np.array([2 * HOUR, 5 * HOUR]), np.array([2 * HOUR, 6 * HOUR]), np.array([HOUR, 3 * HOUR]),
+        parts={"pump": (np.array([5 * HOUR, 0]), np.array([6 * HOUR, 0]))}, codes={"e1": np.array([3 * HOUR])},
+    )  # fmt: skip
+    names = ("since_service.pump", "since_service.fan", "errors_24h.e1", "errors_24h.e2", "since_service")
+    found = context(np.arange(4, 8), events, CLOCK, [Channel(name, "time", "life", "context") for name in names])
+    assert found[:, 0].tolist() == [4, 5, 1, 2]  # the pump's renewal at 5 h is known from 6 h on
+    assert found[:, 1].tolist() == [4, 5, 6, 7]  # a component without an event is as old as the machine
+    assert found[:, 2].tolist() == [1, 1, 1, 1]
+    assert found[:, 3].tolist() == [0, 0, 0, 0]
+    assert found[:, 4].tolist() == [2, 3, 1, 2]
+
+
+def test_a_context_channel_that_nothing_computes_is_refused():
+    with pytest.raises(InputError, match=r"Unknown context channel: expected since_service or errors_24h.*'weather'"):
+        context(np.array([1]), MachineEvents(), CLOCK, [Channel("weather", "number", "1", "context")])
 
 
 def test_windows_are_cut_at_their_ends():

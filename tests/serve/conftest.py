@@ -25,7 +25,7 @@ from models.calibration import Calibration
 from models.config import Clock, HazardConfig, ModelConfig, WindowConfig
 from models.source import CsvFormat, SensorColumn, SourceDescription, Stream, TimeFormat
 from models.spec import BundleSpec, Lineage, Usual
-from models.windows import Channel, channels_of
+from models.windows import CONTEXT, Channel, channels_of
 from serve.api import create_app
 from serve.service import Service, open_service
 
@@ -34,8 +34,8 @@ NOW_US = 1_750_000_000_000_000  # 2025-06-15
 HOUR_US = 3_600_000_000
 
 
-def channels() -> tuple[Channel, ...]:
-    return channels_of([("oil_temp", "temperature", "degC"), ("vibration", "vibration", "mm/s")])
+def channels(context: tuple[Channel, ...] = CONTEXT) -> tuple[Channel, ...]:
+    return channels_of([("oil_temp", "temperature", "degC"), ("vibration", "vibration", "mm/s")], context)
 
 
 def network(weights: tuple[float, ...]) -> bytes:
@@ -75,19 +75,22 @@ def describe(plant: str) -> SourceDescription:
     return SourceDescription(plant=plant, root="raw", clock=Clock(step_s=3600.0), streams=(stream,))
 
 
-def make_champion(home: Home, plant: str, version: str = "v1", vibration_weight: float = 0.5) -> Path:
+def make_champion(
+    home: Home, plant: str, version: str = "v1", vibration_weight: float = 0.5,
+    context: tuple[Channel, ...] = CONTEXT,
+) -> Path:  # fmt: skip
     """A bundle on disk, and the pointer that makes it the plant's champion."""
-    folder = home.registry / "bundles" / plant / version
+    folder, more = home.registry / "bundles" / plant / version, [0.0] * (len(context) - len(CONTEXT))
     config = ModelConfig(
         clock=Clock(step_s=3600.0), window=WindowConfig(length=LENGTH, carry=2),
         hazard=HazardConfig(horizons={"24h": 24.0, "48h": 48.0, "7d": 168.0}, edges=EDGES),
     )  # fmt: skip
     spec = BundleSpec(
-        plant=plant, kind="network", name=f"{plant}-tiny", version=version, config=config, channels=channels(),
-        calibration=Calibration(), usual=Usual(window=(60.0, 1.0, 100.0, 0.0)), num_failures_trained_on=33,
+        plant=plant, kind="network", name=f"{plant}-tiny", version=version, config=config, channels=channels(context),
+        calibration=Calibration(), usual=Usual(window=(60.0, 1.0, 100.0, 0.0, *more)), num_failures_trained_on=33,
         ranges={"vibration": (0.0, 9.0)}, lineage=Lineage(data_version="", code_version="0"),
     )  # fmt: skip
-    save_bundle(folder, spec, weights=b"", onnx=network((0.01, vibration_weight, 0.0, 0.0)))
+    save_bundle(folder, spec, weights=b"", onnx=network((0.01, vibration_weight, 0.0, 0.0, *more)))
     point_to(home, plant, version)
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,17 @@ import pytest
 from cluster.home import Home
 from models.predict import prediction_id, window_digest
 from models.quality import scale_of
-from models.windows import Float, Int, MachineEvents, series_of, tick_of, window_ending
+from models.windows import (
+    CONTEXT,
+    Channel,
+    Float,
+    Int,
+    MachineEvents,
+    context_of,
+    series_of,
+    tick_of,
+    window_ending,
+)
 from serve.scorer import Model
 from serve.service import Service, cut
 from serve.state import Rows
@@ -93,6 +104,35 @@ def test_context_channels_are_the_same_bytes(model: Model) -> None:
         assert found is not None
         assert found.values.tobytes() == offline(model, times, values, events, tick).tobytes()
         assert not np.isnan(found.values[:, 2]).all()
+
+
+def test_a_bundle_that_names_components_and_codes_is_served_the_bytes_that_it_was_trained_on(
+    service: Service, plant_home: Home, champion_of: Callable[..., Path]
+) -> None:
+    times, values = history(4)
+    events = MachineEvents(
+        installed_us=START_US - 500 * HOUR_US, errors_known_us=START_US + np.arange(0, 30, 7) * HOUR_US,
+        parts={"seal": (np.array([START_US + 3 * HOUR_US]), np.array([START_US + 4 * HOUR_US]))},
+        codes={"e7": START_US + np.arange(0, 30, 14) * HOUR_US},
+    )  # fmt: skip
+    own = Channel("since_service.seal", "time", "life", "context")
+    named = (own, Channel("errors_24h.e7", "number", "1", "context"))
+    champion_of(plant_home, "mill", "v2", context=(*CONTEXT, *named))
+    assert service.scorer.refresh() == ["mill"]
+    model = service.scorer.model("mill")
+    spec, known = model.spec, replace(model, plant=replace(model.plant, events={"m": events}))
+    send_shuffled(known, times, values, 4)
+    ticks = tick_of(times, spec.config.clock)
+    for tick in range(int(ticks[0]), int(ticks[-1]) + 1):
+        found = cut(known, "m", tick * HOUR_US)
+        assert found is not None
+        series = series_of(
+            "m", times, values, events, clock=spec.config.clock, window=spec.config.window,
+            channels=context_of(spec.channels),
+        )  # fmt: skip
+        assert found.values.tobytes() == window_ending(series, tick, spec.config.window.length).tobytes()
+        assert found.values.shape[1] == 6
+    assert found.values[-1, 4] == (ticks[-1] * HOUR_US - START_US - 3 * HOUR_US) / HOUR_US
 
 
 def test_a_time_after_the_last_reading_carries_as_offline(model: Model) -> None:
