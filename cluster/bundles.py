@@ -21,14 +21,17 @@ from models.spec import FORMAT, BundleSpec
 _ATTEMPTS = 3
 
 
-def save(place: Place, spec: BundleSpec, *, weights: bytes | str, onnx: bytes | None = None, card: str = "") -> None:
+def save(
+    place: Place, spec: BundleSpec, *, weights: bytes | str, onnx: bytes | None = None, reasons: bytes | None = None,
+    card: str = "",
+) -> None:  # fmt: skip
     """``models.bundle.save_bundle``, wherever the place is. Raises InputError where it holds something else."""
     if isinstance(place, Path):
-        save_bundle(place, spec, weights=weights, onnx=onnx, card=card)
+        save_bundle(place, spec, weights=weights, onnx=onnx, reasons=reasons, card=card)
         return
     with tempfile.TemporaryDirectory(prefix="millwright-bundle-") as folder:
         whole = Path(folder) / place.name
-        save_bundle(whole, spec, weights=weights, onnx=onnx, card=card)
+        save_bundle(whole, spec, weights=weights, onnx=onnx, reasons=reasons, card=card)
         contents = {path.name: path.read_bytes() for path in whole.iterdir()}
     if (place / MANIFEST).is_file():
         if (place / MANIFEST).read_bytes() == contents[MANIFEST]:

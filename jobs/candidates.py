@@ -133,7 +133,7 @@ def _require_learnable(study: Study, data: PlantData) -> None:
 
 def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], state: bytes) -> Candidate:
     """The network of a trial's saved state, exported and bundled."""
-    from models.export import export_onnx
+    from models.export import export_onnx, export_reasons
     from models.networks import NetworkModel, weights_of
 
     began = time.monotonic()
@@ -149,9 +149,10 @@ def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], sta
         network, judged.calibration, config.window.length, len(study.channels), mode_shares=study.modes.shares,
         trust=trust,
     )  # fmt: skip
+    told = export_reasons(network, judged.calibration, config.window.length, _usual(study)[0])
     return _bundle(
         study, bundles, "network", config, replace(judged, mode_trust=trust), began=began, weights=weights, onnx=onnx,
-        scaling=scaling,
+        reasons=told, scaling=scaling,
     )  # fmt: skip
 
 
@@ -162,7 +163,9 @@ def baseline(study: Study, bundles: Place, *, sensors: bool) -> Candidate:
     began = time.monotonic()
     model = fit_trees(study.train, study.validate, study.config, study.channels, sensors=sensors)
     judged = _judge(study, model)
-    return _bundle(study, bundles, model.kind, study.config, judged, began=began, weights=model.to_text())
+    scaling = None if model.scaling is None else ScalingNumbers.of(model.scaling)
+    weights = model.to_text()
+    return _bundle(study, bundles, model.kind, study.config, judged, began=began, weights=weights, scaling=scaling)
 
 
 def choose(candidates: list[Candidate]) -> Candidate:
@@ -214,7 +217,7 @@ def alarm_horizon(config: ModelConfig) -> str:
 
 def _bundle(
     study: Study, bundles: Place, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
-    weights: bytes | str, onnx: bytes | None = None, scaling: ScalingNumbers | None = None,
+    weights: bytes | str, onnx: bytes | None = None, reasons: bytes | None = None, scaling: ScalingNumbers | None = None,
 ) -> Candidate:  # fmt: skip
     raw = weights if isinstance(weights, bytes) else weights.encode()
     # What follows from equal data, configuration and weights is the same version, whenever it was made.
@@ -246,7 +249,7 @@ def _bundle(
         ),
         doubts=study.doubts,
     )  # fmt: skip
-    store.save(folder, spec, weights=weights, onnx=onnx, card=_card(study, spec))
+    store.save(folder, spec, weights=weights, onnx=onnx, reasons=reasons, card=_card(study, spec))
     return candidate
 
 

@@ -6,6 +6,7 @@ This is the only module of ``models`` that opens files.
 
     weights.safetensors  network weights          model.txt   LightGBM's text (trees, no_sensor)
     model.onnx           network, `values` -> `hazard` (and `modes`), scaling and calibration inside
+    reasons.onnx         a network that knows a cheap way: its hazard with each channel at its usual value
     bundle.json          BundleSpec               card.md     the model card
     manifest.json        {"format", "files": {name: {"sha256", "size_bytes"}}}
 """
@@ -28,6 +29,7 @@ from models.errors import InputError, NotFoundError
 from models.spec import FORMAT, BundleSpec
 
 MANIFEST = "manifest.json"
+REASONS = "reasons.onnx"
 MAX_FILE_BYTES = 512 * 2**20  # a network of 1 M parameters is 4 MB, 300 trees are 1 MB
 MAX_TEXT_BYTES = 8 * 2**20  # bundle.json, card.md and the manifest
 _DO = "Restore the bundle from a copy, or train it again with `millwright tune`"
@@ -47,17 +49,19 @@ class Bundle:
     model: bytes
     weights: bytes | None
     card: str
+    reasons: bytes | None = None
 
 
 def save_bundle(
-    folder: Path, spec: BundleSpec, *, weights: bytes | str, onnx: bytes | None = None, card: str = ""
-) -> None:
+    folder: Path, spec: BundleSpec, *, weights: bytes | str, onnx: bytes | None = None, reasons: bytes | None = None,
+    card: str = "",
+) -> None:  # fmt: skip
     """Write a bundle whole or not at all; saving the very same bundle again changes nothing.
 
     ``weights`` is safetensors (bytes, with ``onnx``) for a network, LightGBM's text for trees.
     Raises InputError where ``folder`` holds something else: a version is never overwritten.
     """
-    contents = _contents(spec, weights, onnx, card)
+    contents = _contents(spec, weights, onnx, card) | ({} if reasons is None else {REASONS: reasons})
     manifest = {
         "format": FORMAT,
         "files": {n: {"sha256": _sha256(b), "size_bytes": len(b)} for n, b in sorted(contents.items())},
@@ -92,14 +96,16 @@ def load_bundle(folder: Path) -> Bundle:
         raise _broken("A bundle's file is missing", name, "nothing", folder)
     contents = {name: _verified(folder / name, entry) for name, entry in sorted(listed.items())}
     spec = _spec(folder, contents.get("bundle.json"))
-    if set(contents) != set(_FILES[spec.kind]):
+    may = {REASONS} if spec.kind == "network" else set()
+    if set(contents) - may != set(_FILES[spec.kind]):
         raise _broken(
             f"Wrong files for a bundle of kind {spec.kind!r}", ", ".join(_FILES[spec.kind]),
             ", ".join(sorted(contents)), folder,
         )  # fmt: skip
     model = contents["model.onnx" if spec.kind == "network" else "model.txt"]
     texts = {name: _text(folder / name, data) for name, data in contents.items() if name in ("card.md", "model.txt")}
-    return Bundle(folder, spec, model, contents.get("weights.safetensors"), texts["card.md"])
+    weights = contents.get("weights.safetensors")
+    return Bundle(folder, spec, model, weights, texts["card.md"], contents.get(REASONS))
 
 
 def _contents(spec: BundleSpec, weights: bytes | str, onnx: bytes | None, card: str) -> dict[str, bytes]:
@@ -138,7 +144,7 @@ def _manifest(folder: Path) -> dict[str, Mapping[str, Any]]:
         files = manifest["files"]
         if manifest["format"] != FORMAT:
             raise _broken("Unknown format of bundle", FORMAT, repr(manifest["format"]), path)
-        known = {name for names in _FILES.values() for name in names}
+        known = {REASONS, *(name for names in _FILES.values() for name in names)}
         for name, entry in files.items():
             if name not in known:
                 raise _broken("Unknown file in a bundle's manifest", ", ".join(sorted(known)), repr(name), path)

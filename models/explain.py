@@ -6,7 +6,8 @@ in proportion to their size, so that nothing is hidden. A model that can tell th
 than C + 2 windows says so by ``occluded``; the others get one batch.
 
 Limits: two sensors that tell the same story share its weight only through that last step, a usual
-value ignores the operating regime, and a part says what moved the *model*, not what broke the machine.
+value is that of the operating regime where a plant has any, and a part says what moved the *model*, not what
+broke the machine.
 Source: occlusion as in Zeiler and Fergus (2014); the exact sum is the completeness axiom of
 Sundararajan et al. (2017).
 """
@@ -66,7 +67,7 @@ class Explanation:
 
 def explain(model: RiskModel, values_WC: NDArray[np.float32]) -> Explanation:
     """Reasons for the risk of one window [W, C]."""
-    spec, usual_C = model.spec, usual_window(model.spec)
+    spec, usual_C = model.spec, usual_window(model.spec, values_WC)[-1]
     risk, usual_risk, occluded_C = (
         model.occluded(values_WC) if isinstance(model, Occluding) else in_batch(model, values_WC)
     )
@@ -78,18 +79,22 @@ def explain(model: RiskModel, values_WC: NDArray[np.float32]) -> Explanation:
     return Explanation(risk, usual_risk, tuple(sorted(found, key=lambda r: -abs(r["contribution"]))))
 
 
-def usual_window(spec: BundleSpec) -> NDArray[np.float32]:
-    """What is usual of each channel [C]; NaN where training never saw a value."""
-    return np.array([np.nan if u is None else u for u in spec.usual.window], np.float32)
+def usual_window(spec: BundleSpec, values_WC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is usual of each channel [W, C], in the operating regime of each step; NaN where training saw no value."""
+    usual = np.array([np.nan if u is None else u for u in spec.usual.window], np.float32)
+    if not spec.scaling.keys:
+        return np.broadcast_to(usual, values_WC.shape)
+    found: NDArray[np.float32] = np.where(np.isnan(usual), usual, spec.scaling.scaling.usual(values_WC))
+    return found
 
 
 def in_batch(model: RiskModel, values_WC: NDArray[np.float32]) -> Occlusion:
     """``Occluding.occluded`` of any model, at the cost of C + 2 windows in one batch."""
-    usual_C = usual_window(model.spec)
-    batch = np.repeat(np.asarray(values_WC, np.float32)[None], len(usual_C) + 2, axis=0)
-    for index, usual in enumerate(usual_C):
-        batch[index, :, index] = usual
-    batch[-1] = usual_C
+    usual_WC = usual_window(model.spec, values_WC)
+    batch = np.repeat(np.asarray(values_WC, np.float32)[None], values_WC.shape[1] + 2, axis=0)
+    for index in range(values_WC.shape[1]):
+        batch[index, :, index] = usual_WC[:, index]
+    batch[-1] = usual_WC
     risks = np.asarray(model.risk(batch), np.float64)
     return float(risks[-2]), float(risks[-1]), risks[:-2]
 

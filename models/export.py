@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.calibration import Calibration
-from models.networks import HazardNetwork, split_modes
+from models.networks import HazardNetwork, Member, split_modes
 
 OPSET = 17
 
@@ -43,6 +43,45 @@ class Served(nn.Module):
         return hazard, torch.softmax(of_modes, dim=1) * self.trust + self.usual * (1 - self.trust)
 
 
+class Occluded(nn.Module):
+    """One window [1, W, C] -> calibrated hazards [C + 2, K1]: each channel at its usual value, none of them, all."""
+
+    row: Tensor
+    known: Tensor
+
+    def __init__(self, network: HazardNetwork, calibration: Calibration, usual: Sequence[float | None]) -> None:
+        super().__init__()
+        self.network = network
+        self.slope, self.shift = calibration.slope, calibration.shift
+        used: list[int] = network.used.tolist()
+        place = {channel: row for row, channel in enumerate(used)}  # a channel that is not read changes nothing
+        rows = [place.get(channel, len(used)) for channel in range(len(usual))]
+        self.register_buffer("row", torch.tensor([*rows, len(used), len(used) + 1], dtype=torch.int64))
+        known = [0.0 if usual[channel] is None else 1.0 for channel in used]
+        self.register_buffer("known", torch.tensor(known)[None, :, None])
+
+    def forward(self, values: Tensor) -> Tensor:
+        inputs = self.network.inputs(values[:, -self.network.receptive_field :])
+        num = self.known.shape[1]
+        scaled, regime = torch.zeros_like(inputs[:, :num]), inputs[:, 2 * num :]
+        usual = torch.cat([scaled, self.known.expand_as(scaled), regime], dim=1)  # the centre of whatever regime
+        logits = torch.stack([cast(Member, member).occluded(inputs, usual) for member in self.network.members]).mean(0)
+        hazard = torch.sigmoid(split_modes(logits, self.network.num_bins)[0] * self.slope + self.shift)
+        return hazard.index_select(0, self.row)
+
+
+def export_reasons(
+    network: HazardNetwork, calibration: Calibration, window: int, usual: Sequence[float | None]
+) -> bytes | None:
+    """``Occluded`` as ONNX, ``values`` float32 [1, W, C] -> ``hazard`` float32 [C + 2, K1].
+
+    ``usual`` [C] is None where training saw no value. None where the network knows no way cheaper than C + 2 windows.
+    """
+    if not all(cast(Member, member).occludes for member in network.members):
+        return None
+    return _onnx(Occluded(network, calibration, usual).eval(), torch.zeros(1, window, len(usual)), ["hazard"], {})
+
+
 def export_onnx(
     network: HazardNetwork, calibration: Calibration, window: int, num_channels: int, *,
     mode_shares: Sequence[float] = (), trust: float = 1.0,
@@ -57,6 +96,11 @@ def export_onnx(
     """
     served = Served(network, calibration, mode_shares, trust).eval()
     outputs = ["hazard", "modes"] if mode_shares else ["hazard"]
+    axes = {name: {0: "batch"} for name in ("values", *outputs)}
+    return _onnx(served, torch.zeros(2, window, num_channels), outputs, axes)
+
+
+def _onnx(served: nn.Module, example: Tensor, outputs: list[str], axes: dict[str, dict[int, str]]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # That this exporter is the older one, and that a GRU's batch size is fixed (ours carries its zero state).
@@ -64,8 +108,7 @@ def export_onnx(
             warnings.simplefilter("ignore", category)
         # The older exporter also writes to a buffer, which its annotations leave out.
         torch.onnx.export(
-            served, (torch.zeros(2, window, num_channels),), cast(Any, buffer),
-            input_names=["values"], output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in ("values", *outputs)}, opset_version=OPSET, dynamo=False,
+            served, (example,), cast(Any, buffer), input_names=["values"], output_names=outputs, dynamic_axes=axes,
+            opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     return buffer.getvalue()

@@ -25,7 +25,7 @@ from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
 from models.networks import HazardNetwork, Member, build, split_modes
 from models.pieces import Batch, Piece, cut, shuffled_groups, stack
-from models.scaling import fit_scaling, stride_of
+from models.scaling import scaling_of
 from models.windows import Channel
 
 __all__ = ["FORMAT", "NetworkFit", "Sequence"]
@@ -58,10 +58,7 @@ class NetworkFit:
         self._cap = config.hazard.cap or config.hazard.edges[-1]
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
-        stride = stride_of(int(self._usable.sum()))
-        rows = (s.values[np.flatnonzero(s.usable)[::stride]] for s in train)
-        sensors = [i for i, channel in enumerate(channels) if channel.role == "sensor"]
-        self.scaling = fit_scaling((found for found in rows if len(found)), stride=1, regimes_from=sensors)
+        self.scaling = scaling_of(train, channels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.network.seed)
             self.network = self._empty_network()

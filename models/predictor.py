@@ -8,12 +8,14 @@ B windows, W steps, C channels, K inner edges of the hazard's bins, M failure mo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
+from models.bundle import REASONS, Bundle
 from models.errors import InputError
 from models.explain import Occlusion, in_batch, usual_window
 from models.hazard import probability_within
@@ -39,6 +41,7 @@ class Predictor:
         self.spec: BundleSpec = bundle.spec
         self._trees = None if bundle.spec.kind == "network" else _trees(bundle)
         self._score = _network(bundle, threads) if self._trees is None else _of_trees(bundle.spec, self._trees)
+        self._bundle, self._threads = bundle, threads
 
     def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated hazard of each bin, [B, K+1] float32, of windows in canonical units, NaN for no value."""
@@ -62,15 +65,26 @@ class Predictor:
         return risk(self.spec, self.hazard(values_BWC))
 
     def occluded(self, values_WC: NDArray[np.float32]) -> Occlusion:
-        """What ``models.explain`` asks of a window: trees answer it from one window's features, networks in a batch."""
-        if self._trees is None:
+        """What ``models.explain`` asks of a window: trees answer it from one window's features, a network that pools
+        its channels last from one window's tokens, another network from C + 2 windows in a batch."""
+        spec, values_WC = self.spec, np.ascontiguousarray(values_WC, np.float32)
+        if self._trees is not None:
+            config = spec.config.hazard
+            num_bins = config.edges.index(config.horizons[spec.alarm_horizon]) + 1  # later bins: nothing of the alarm
+            logits = self._trees.occluded(values_WC, usual_window(spec, values_WC)[-1], num_bins)
+            later = np.zeros((len(logits), spec.num_bins - num_bins), np.float32)
+            risks = risk(spec, np.column_stack([spec.calibration.hazard(logits), later]))
+        elif self._bundle.reasons is not None:
+            risks = risk(spec, self._reasons.run(["hazard"], {"values": values_WC[None]})[0])
+        else:
             return in_batch(self, values_WC)
-        config, spec = self.spec.config.hazard, self.spec
-        num_bins = config.edges.index(config.horizons[spec.alarm_horizon]) + 1  # later bins say nothing of the alarm
-        logits = self._trees.occluded(np.asarray(values_WC, np.float32), usual_window(spec), num_bins)
-        later = np.zeros((len(logits), spec.num_bins - num_bins), np.float32)
-        risks = risk(spec, np.column_stack([spec.calibration.hazard(logits), later]))
         return float(risks[-2]), float(risks[-1]), risks[:-2]
+
+    @cached_property
+    def _reasons(self) -> Any:
+        """Opened when it is first asked for: most predictions are not."""
+        assert self._bundle.reasons is not None
+        return _session(self._bundle.reasons, self._bundle.folder / REASONS, self._threads)
 
 
 def risk(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -80,18 +94,22 @@ def risk(spec: BundleSpec, hazard_BK: NDArray[np.float32]) -> NDArray[np.float64
     return np.asarray(found, np.float64)
 
 
-def _network(bundle: Bundle, threads: int) -> Any:
+def _session(graph: bytes, where: Path, threads: int) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    where = bundle.folder / "model.onnx"
     try:
-        session = ort.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen kinds, all of them "this is no model"
         raise InputError("Unreadable network", expected="ONNX", found=str(error)[:120], where=where) from error
+
+
+def _network(bundle: Bundle, threads: int) -> Any:
+    where = bundle.folder / "model.onnx"
+    session = _session(bundle.model, where, threads)
     found = [list(i.shape) for i in session.get_inputs()]
     expected = [bundle.spec.config.window.length, len(bundle.spec.channels)]
     if len(found) != 1 or session.get_inputs()[0].name != "values" or found[0][1:] != expected:

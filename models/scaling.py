@@ -8,14 +8,17 @@ Legend: T steps, C channels, R regimes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from models.errors import InputError
+from models.features import Sequence
 from models.hazard import Float32
 from models.regimes import Regimes, find_regimes
+from models.windows import Channel
 
 # Rows kept for the quantiles; more change nothing in the third digit.
 MAX_ROWS = 200_000
@@ -70,7 +73,7 @@ class Scaling:
         found: Float32 = self.centers[0] if self.regimes is None else self.centers[self.regimes.of(values)]
         return found
 
-    def select(self, channels: Sequence[int]) -> Scaling:
+    def select(self, channels: Ordered[int]) -> Scaling:
         """The scaling of some channels, in the order given; regimes are still told by all of them."""
         def chosen(row: tuple[float, ...]) -> tuple[float, ...]:
             return tuple(row[i] for i in channels)
@@ -81,13 +84,22 @@ class Scaling:
         )  # fmt: skip
 
 
+def scaling_of(sequences: Ordered[Sequence], channels: Ordered[Channel]) -> Scaling:
+    """``fit_scaling`` on the usable steps of training sequences; sensors may tell a regime, logs may not."""
+    usable = [np.flatnonzero(s.usable) for s in sequences]
+    stride = stride_of(sum(map(len, usable)))
+    rows = (s.values[steps[::stride]] for s, steps in zip(sequences, usable, strict=True) if len(steps))
+    sensors = [index for index, channel in enumerate(channels) if channel.role == "sensor"]
+    return fit_scaling(rows, stride=1, regimes_from=sensors)
+
+
 def stride_of(num_rows: int) -> int:
     """Of how many rows one is enough for the quantiles."""
     return max(1, num_rows // MAX_ROWS)
 
 
 def fit_scaling(
-    series: Iterable[Float32], *, stride: int | None = None, clip: float = 8.0, regimes_from: Sequence[int] = ()
+    series: Iterable[Float32], *, stride: int | None = None, clip: float = 8.0, regimes_from: Ordered[int] = ()
 ) -> Scaling:
     """Median and robust spread of each channel over series [T, C] of training machines, one row in ``stride``.
 
@@ -118,7 +130,7 @@ def _of_columns(rows: Float32) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _in_regime(
-    rows: Float32, center: tuple[float, ...], scale: tuple[float, ...], sensors: Sequence[int], keys: Sequence[int]
+    rows: Float32, center: tuple[float, ...], scale: tuple[float, ...], sensors: Ordered[int], keys: Ordered[int]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Sensors by the regime's own rows; what the logs say, and the keys themselves, as everywhere."""
     own = _of_columns(rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightgbm
@@ -23,6 +23,8 @@ from models.errors import InputError
 from models.features import Sequence, feature_names, features
 from models.hazard import Float32, Float64, exposure, usual_hazard_over
 from models.labels import soft_events
+from models.regimes import Regimes
+from models.scaling import Scaling, scaling_of
 from models.windows import Channel, windows_ending
 
 FORMAT = "millwright-trees/1"
@@ -43,8 +45,12 @@ class _Rows:
 class TreesModel:
     """A fitted LightGBM with the face of every window model (``models.hazard.WindowModel``)."""
 
-    def __init__(self, booster: lightgbm.Booster, *, usual: Ordered[float], used: Ordered[int], kind: str) -> None:
+    def __init__(
+        self, booster: lightgbm.Booster, *, usual: Ordered[float], used: Ordered[int], kind: str,
+        scaling: Scaling | None = None,
+    ) -> None:  # fmt: skip
         self.booster, self.usual, self.used, self.kind = booster, tuple(usual), tuple(used), kind
+        self.scaling = scaling  # only where there are operating regimes: trees need no scale, but they need a level
         self._splits = np.asarray(booster.feature_importance())
         self._usual_features: tuple[tuple[int, bytes], Float32] | None = None
 
@@ -53,7 +59,7 @@ class TreesModel:
         num_bins = len(self.usual)
         if len(values) == 0:
             return np.empty((0, num_bins), np.float32)
-        return self._logits_of(features(values[:, :, list(self.used)]), num_bins)
+        return self._logits_of(self._features(values), num_bins)
 
     def occluded(self, values: Float32, usual: Float32, num_bins: int) -> Float32:
         """What explains a window [W, C]: logits [C + 2, ``num_bins``] of the first bins only.
@@ -62,7 +68,9 @@ class TreesModel:
         window that is usual throughout. Each feature is of one channel, so features are computed once and exchanged;
         ``usual``'s are kept from call to call.
         """
-        own, plain = list(self.used), features(values[None, :, list(self.used)])[0]
+        own, plain = list(self.used), self._features(values[None])[0]
+        if self.scaling is not None:
+            usual = np.where(np.isnan(usual), usual, np.float32(0))  # the centre, in whatever regime
         key = (len(values), usual.tobytes())
         if self._usual_features is None or self._usual_features[0] != key:
             window = np.broadcast_to(usual[own], (1, len(values), len(own)))
@@ -77,6 +85,10 @@ class TreesModel:
         logits[-1] = found[-1]
         return logits
 
+    def _features(self, values: Float32) -> Float32:
+        scaled = values if self.scaling is None else self.scaling.apply(values)
+        return features(scaled[:, :, list(self.used)])
+
     def _logits_of(self, found: Float32, num_bins: int) -> Float32:
         inputs = np.column_stack([np.repeat(found, num_bins, axis=0), np.tile(np.arange(num_bins), len(found))])
         raw = self.booster.predict(inputs, raw_score=True, num_threads=1)
@@ -85,7 +97,9 @@ class TreesModel:
 
     def to_text(self) -> str:
         """A line of JSON, then LightGBM's own text."""
-        about = {"format": FORMAT, "kind": self.kind, "used": list(self.used), "usual": list(self.usual)}
+        about: dict[str, Any] = {"format": FORMAT, "kind": self.kind, "used": list(self.used), "usual": list(self.usual)}
+        if self.scaling is not None:
+            about["scaling"] = asdict(self.scaling)
         return json.dumps(about) + "\n" + str(self.booster.model_to_string())
 
     @classmethod
@@ -97,7 +111,10 @@ class TreesModel:
             if about["format"] != FORMAT:
                 raise ValueError(about["format"])
             booster = lightgbm.Booster(model_str=body)
-            return cls(booster, usual=about["usual"], used=about["used"], kind=about["kind"])
+            return cls(
+                booster, usual=about["usual"], used=about["used"], kind=about["kind"],
+                scaling=_scaling(about.get("scaling")),
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
             raise InputError("Unreadable trees", expected=FORMAT, found=str(error)[:80]) from error
 
@@ -118,9 +135,11 @@ def fit_trees(
     used = tuple(i for i, channel in enumerate(channels) if sensors or channel.role == "context")
     rng = np.random.default_rng(config.trees.seed)
     usual = _usual_logits(train, config)
+    scaling = scaling_of(train, channels) if sensors else None
+    scaling = scaling if scaling is not None and scaling.regimes is not None else None
     size = config.trees.max_windows
-    fitted = _rows(train, config, used=used, usual=usual, max_windows=size, rng=rng)
-    checked = _rows(validate, config, used=used, usual=usual, max_windows=size // 4, rng=rng)
+    fitted = _rows(train, config, used=used, scaling=scaling, usual=usual, max_windows=size, rng=rng)
+    checked = _rows(validate, config, used=used, scaling=scaling, usual=usual, max_windows=size // 4, rng=rng)
     names = [*(name.replace(" ", "_") for name in feature_names([channels[i].name for i in used])), "bin"]
     params = _params(config)
     data = lightgbm.Dataset(
@@ -134,7 +153,15 @@ def fit_trees(
         callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
     )  # fmt: skip
     best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=max(1, booster.best_iteration)))
-    return TreesModel(best, usual=[float(x) for x in usual], used=used, kind="trees" if sensors else "no_sensor")
+    kind = "trees" if sensors else "no_sensor"
+    return TreesModel(best, usual=[float(x) for x in usual], used=used, kind=kind, scaling=scaling)
+
+
+def _scaling(about: dict[str, Any] | None) -> Scaling | None:
+    """What ``asdict`` wrote of a scaling within regimes."""
+    if about is None:
+        return None
+    return Scaling(**(about | {"regimes": Regimes(**about["regimes"])}))
 
 
 def _params(config: ModelConfig) -> dict[str, Any]:
@@ -154,8 +181,8 @@ def _usual_logits(sequences: Ordered[Sequence], config: ModelConfig) -> Float64:
 
 
 def _rows(
-    sequences: Ordered[Sequence], config: ModelConfig, *, used: Ordered[int], usual: Float64, max_windows: int,
-    rng: np.random.Generator,
+    sequences: Ordered[Sequence], config: ModelConfig, *, used: Ordered[int], scaling: Scaling | None, usual: Float64,
+    max_windows: int, rng: np.random.Generator,
 ) -> _Rows:  # fmt: skip
     """Chosen windows, expanded to the bins they went through, thinned to ``max_rows``."""
     length = config.window.length
@@ -163,7 +190,8 @@ def _rows(
     for sequence, (steps, weight) in zip(sequences, choose_steps(sequences, config, max_windows, rng), strict=True):
         if len(steps):
             head = np.full((length - 1, len(used)), np.nan, np.float32)
-            values = np.concatenate([head, sequence.values[:, list(used)]])
+            scaled = sequence.values if scaling is None else scaling.apply(sequence.values)
+            values = np.concatenate([head, scaled[:, list(used)]])
             found.append(features(windows_ending(values, steps + length - 1, length)))
             event, counts = soft_events(
                 sequence.time[steps], sequence.event[steps], sequence.ended_by[steps], within=config.hazard.alarm_within

@@ -47,6 +47,17 @@ class Member(nn.Module):
         logits: Tensor = self.head(self.body(inputs_BIT).transpose(1, 2))
         return logits
 
+    @property
+    def occludes(self) -> bool:
+        """Whether ``occluded`` costs less than a window for each channel."""
+        return isinstance(self.body, Channels)
+
+    def occluded(self, inputs_1IR: Tensor, usual_1IR: Tensor) -> Tensor:
+        """Logits [C + 2, K1] of ``Channels.occluded``."""
+        assert isinstance(self.body, Channels)
+        logits: Tensor = self.head(self.body.occluded(inputs_1IR, usual_1IR)[:, :, 0])
+        return logits
+
     def last(self, inputs_BIR: Tensor) -> Tensor:
         """Logits [B, K1] of windows as long as the receptive field."""
         body = self.body

@@ -18,7 +18,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, gelu, max_pool1d
+from torch.nn.functional import conv1d, max_pool1d
 
 from models.config import ModelConfig
 from models.networks.layout import Layout
@@ -93,7 +93,7 @@ class Channels(nn.Module):
         x = pairs.reshape(-1, 2, x_BIT.shape[2])
         x = conv1d(x, self.stem.weight, self.stem.bias, stride=self.kernel if window else 1)
         gain, shift = self.film(self._embedding())[:, :, None].chunk(2, dim=1)
-        x = gelu(x.reshape(-1, num, x.shape[1], x.shape[2]) * (1 + gain) + shift).reshape(x.shape)
+        x = torch.relu(x.reshape(-1, num, x.shape[1], x.shape[2]) * (1 + gain) + shift).reshape(x.shape)
         for depth, layer in enumerate(self.layers):
             x = layer(x, 1 if window else self.kernel ** (depth + 1), window)
         return x
@@ -105,7 +105,7 @@ class Channels(nn.Module):
         num, steps = self.num_channels, x.shape[2]
         keys = self.key(x).reshape(-1, num, SEEDS, steps) + self.key_of(embedded)[:, :, None]
         values = self.value(x).reshape(-1, num, self.norm.normalized_shape[0], steps)
-        return keys, gelu(values * (1 + gain) + shift)
+        return keys, torch.relu(values * (1 + gain) + shift)
 
     def _pooled(self, keys: Tensor, values: Tensor, seen_BCT: Tensor, x_BIT: Tensor) -> Tensor:
         num, hidden, steps = self.num_channels, self.norm.normalized_shape[0], values.shape[3]
@@ -126,11 +126,11 @@ class _Layer(nn.Module):
         super().__init__()
         self.kernel = kernel
         self.conv, self.mix = nn.Conv1d(width, width, kernel), nn.Conv1d(width, width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout1d(dropout)  # of whole features: a number each, not one each step
 
     def forward(self, x: Tensor, dilation: int, window: bool) -> Tensor:
         stride = self.kernel if window else 1
         joined = conv1d(x, self.conv.weight, self.conv.bias, stride=stride, dilation=dilation)
         newest = x[:, :, self.kernel - 1 :: stride] if window else x[:, :, -joined.shape[2] :]
-        out: Tensor = newest + self.dropout(self.mix(gelu(joined)))
+        out: Tensor = newest + self.dropout(self.mix(torch.relu(joined)))
         return out

@@ -28,7 +28,7 @@ def plant_home(plant_home: Home) -> Home:
     config = plain.config.model_copy(update={"network": network})
     torch.manual_seed(0)
     made = build(config, Scaling((60.0, 1.0, 0.0, 0.0), (3.0, 1.0, 1.0, 1.0)), ["number"] * 4, num_modes=3).eval()
-    torch.nn.init.normal_(made.head.weight)
+    torch.nn.init.normal_(made.members[0].head.weight)
     spec = plain.model_copy(update={
         "version": "modes", "config": config, "failure_modes": NAMES, "mode_trust": TRUST,
         "usual": plain.usual.model_copy(update={"modes": SHARES}),
