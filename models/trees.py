@@ -97,7 +97,8 @@ class TreesModel:
 
     def to_text(self) -> str:
         """A line of JSON, then LightGBM's own text."""
-        about: dict[str, Any] = {"format": FORMAT, "kind": self.kind, "used": list(self.used), "usual": list(self.usual)}
+        about: dict[str, Any] = {"format": FORMAT, "kind": self.kind}
+        about |= {"used": list(self.used), "usual": list(self.usual)}
         if self.scaling is not None:
             about["scaling"] = asdict(self.scaling)
         return json.dumps(about) + "\n" + str(self.booster.model_to_string())
@@ -135,9 +136,10 @@ def fit_trees(
     used = tuple(i for i, channel in enumerate(channels) if sensors or channel.role == "context")
     rng = np.random.default_rng(config.trees.seed)
     usual = _usual_logits(train, config)
+    size = config.trees.max_windows
+    choose_steps(train, config, size, np.random.default_rng(0))  # raises before anything is computed
     scaling = scaling_of(train, channels) if sensors else None
     scaling = scaling if scaling is not None and scaling.regimes is not None else None
-    size = config.trees.max_windows
     fitted = _rows(train, config, used=used, scaling=scaling, usual=usual, max_windows=size, rng=rng)
     checked = _rows(validate, config, used=used, scaling=scaling, usual=usual, max_windows=size // 4, rng=rng)
     names = [*(name.replace(" ", "_") for name in feature_names([channels[i].name for i in used])), "bin"]

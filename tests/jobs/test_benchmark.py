@@ -90,7 +90,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path, home: Home) -> None:
         read_labels(tmp_path / "nowhere", "FD001")
     with pytest.raises(InputError, match=r"Unknown subset: expected one of FD001.*'FD009'"):
         benchmark.run(home, progress=Silent(), name="cmapss", data=tmp_path, subset="FD009")
-    with pytest.raises(InputError, match=r"Unknown benchmark: expected one of cmapss"):
+    with pytest.raises(InputError, match=r"Unknown benchmark: expected one of azure, cmapss"):
         benchmark.run(home, progress=Silent(), name="bearing", data=tmp_path)
 
 
