@@ -217,7 +217,8 @@ def alarm_horizon(config: ModelConfig) -> str:
 
 def _bundle(
     study: Study, bundles: Place, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
-    weights: bytes | str, onnx: bytes | None = None, reasons: bytes | None = None, scaling: ScalingNumbers | None = None,
+    weights: bytes | str, onnx: bytes | None = None, reasons: bytes | None = None,
+    scaling: ScalingNumbers | None = None,
 ) -> Candidate:  # fmt: skip
     raw = weights if isinstance(weights, bytes) else weights.encode()
     # What follows from equal data, configuration and weights is the same version, whenever it was made.

@@ -76,7 +76,7 @@ class NetworkConfig(Frozen):
 
     name: str = "channels"
     hidden: int = Field(64, ge=4, multiple_of=4)
-    channel_hidden: int = Field(32, ge=4)  # of the network `channels`: the width in which each channel is read
+    channel_hidden: int = Field(24, ge=4)  # of the network `channels`: the width in which each channel is read
     layers: int = Field(3, ge=1)
     kernel: int = Field(4, ge=2)
     members: int = Field(1, ge=1)  # networks from other seeds that answer as one

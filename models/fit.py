@@ -25,7 +25,7 @@ from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
 from models.networks import HazardNetwork, Member, build, split_modes
 from models.pieces import Batch, Piece, cut, shuffled_groups, stack
-from models.scaling import scaling_of
+from models.scaling import moving, scaling_of
 from models.windows import Channel
 
 __all__ = ["FORMAT", "NetworkFit", "Sequence"]
@@ -59,6 +59,9 @@ class NetworkFit:
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
         self.scaling = scaling_of(train, channels)
+        moves = set(moving(self.scaling, train))
+        kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
+        self._used = [i for i in kept if i in moves] or kept
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.network.seed)
             self.network = self._empty_network()
@@ -162,9 +165,8 @@ class NetworkFit:
         self._best_objective, self._best_loss = about["best_objective"], about["best_loss"]
 
     def _empty_network(self) -> HazardNetwork:
-        used = [i for i, c in enumerate(self._channels) if c.name not in self.config.network.ignore]
-        kinds = [channel.kind for channel in self._channels]
-        return build(self.config, self.scaling, kinds, used=used, num_modes=len(self.modes.names)).to(self.device)
+        kinds, num_modes = [channel.kind for channel in self._channels], len(self.modes.names)
+        return build(self.config, self.scaling, kinds, used=self._used, num_modes=num_modes).to(self.device)
 
     def _start_at_usual_hazard(self) -> None:
         """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""

@@ -24,6 +24,7 @@ from models.windows import Channel
 MAX_ROWS = 200_000
 # Distance between the 5 % and the 95 % quantile of a normal distribution, in standard deviations.
 NORMAL_SPREAD = 3.2897
+STILL = 1e-3  # in scaled units: less than that is rounding
 MIN_ROWS = 50  # of a channel in a regime, for a centre and a scale of its own
 
 
@@ -91,6 +92,25 @@ def scaling_of(sequences: Ordered[Sequence], channels: Ordered[Channel]) -> Scal
     rows = (s.values[steps[::stride]] for s, steps in zip(sequences, usable, strict=True) if len(steps))
     sensors = [index for index, channel in enumerate(channels) if channel.role == "sensor"]
     return fit_scaling(rows, stride=1, regimes_from=sensors)
+
+
+def moving(scaling: Scaling, sequences: Ordered[Sequence]) -> list[int]:
+    """Channels that move in training (within regimes, where there are any), are sometimes missing, or tell the regime.
+
+    The others say nothing, and what a network does not read costs nothing.
+    """
+    low = np.full(len(scaling.center), np.inf, np.float32)
+    high, seen, missed = -low, np.zeros(len(low), bool), np.zeros(len(low), bool)
+    stride = stride_of(sum(len(s.values) for s in sequences))
+    for s in sequences:
+        scaled = scaling.apply(s.values[np.flatnonzero(s.usable)[::stride]])
+        known = ~np.isnan(scaled)
+        low = np.minimum(low, np.where(known, scaled, np.inf).min(axis=0, initial=np.inf))
+        high = np.maximum(high, np.where(known, scaled, -np.inf).max(axis=0, initial=-np.inf))
+        seen, missed = seen | known.any(axis=0), missed | (~known).any(axis=0)
+    told = np.isin(np.arange(len(low)), scaling.regimes.keys if scaling.regimes is not None else ())
+    found: list[int] = np.flatnonzero(told | (seen & missed) | (high - low > STILL)).tolist()
+    return found
 
 
 def stride_of(num_rows: int) -> int:

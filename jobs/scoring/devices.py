@@ -48,15 +48,16 @@ def by_series(bundle: Bundle, device: str) -> Answers:
     """One pass of the network over a series. Its weights are the bundle's, verified with it."""
     import torch
 
-    from models.networks import NetworkModel, build, load_weights
+    from models.networks import NetworkModel, build, channels_read, load_weights
 
     if device == "cpu":
         torch.set_num_threads(1)  # Ray gives a task one core
     spec = bundle.spec
-    used = [i for i, channel in enumerate(spec.channels) if channel.name not in spec.config.network.ignore]
     kinds = [channel.kind for channel in spec.channels]
-    network = build(spec.config, spec.scaling.scaling, kinds, used=used, num_modes=len(spec.failure_modes))
     assert bundle.weights is not None, "a network has weights"
+    network = build(
+        spec.config, spec.scaling.scaling, kinds, used=channels_read(bundle.weights), num_modes=len(spec.failure_modes)
+    )
     load_weights(network, bundle.weights)
     model = NetworkModel(network.to(device))
 

@@ -191,6 +191,12 @@ def weights_of(network: nn.Module) -> bytes:
     return weights
 
 
+def channels_read(weights: bytes) -> list[int]:
+    """The channels that the network of these weights reads."""
+    used: list[int] = safetensors.torch.load(weights)["used"].tolist()
+    return used
+
+
 def load_weights(network: nn.Module, weights: bytes) -> None:
     """Put ``weights_of`` back into a network of the same configuration."""
     network.load_state_dict(safetensors.torch.load(weights))

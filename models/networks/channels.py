@@ -49,8 +49,8 @@ class Channels(nn.Module):
         self.stem = nn.Conv1d(2, width, self.kernel)
         self.film = nn.Linear(EMBEDDING, 2 * width)
         self.layers = nn.ModuleList(_Layer(width, self.kernel, network.dropout) for _ in range(network.layers - 1))
-        self.key, self.key_of = nn.Conv1d(width, SEEDS, 1), nn.Linear(EMBEDDING, SEEDS)
-        self.value, self.value_of = nn.Conv1d(width, hidden, 1), nn.Linear(EMBEDDING, 2 * hidden)
+        self.key, self.key_of = nn.Linear(width, SEEDS), nn.Linear(EMBEDDING, SEEDS)
+        self.value, self.value_of = nn.Linear(width, hidden), nn.Linear(EMBEDDING, 2 * hidden)
         self.regime = nn.Parameter(torch.randn(hidden, self.num_regimes) * 0.02) if self.num_regimes else None
         self.norm = nn.LayerNorm(hidden)
         self.mix = nn.Sequential(
@@ -88,12 +88,14 @@ class Channels(nn.Module):
 
     def _tokens(self, x_BIT: Tensor, *, window: bool) -> Tensor:
         """[B, I, T + R - 1] -> [B C, D, T]; of a ``window`` [B, I, R] the last step alone, [B C, D, 1]."""
-        num = self.num_channels
-        pairs = torch.stack([x_BIT[:, :num], x_BIT[:, num : 2 * num]], dim=2)
-        x = pairs.reshape(-1, 2, x_BIT.shape[2])
-        x = conv1d(x, self.stem.weight, self.stem.bias, stride=self.kernel if window else 1)
-        gain, shift = self.film(self._embedding())[:, :, None].chunk(2, dim=1)
-        x = torch.relu(x.reshape(-1, num, x.shape[1], x.shape[2]) * (1 + gain) + shift).reshape(x.shape)
+        num, width = self.num_channels, self.stem.out_channels
+        pairs = torch.stack([x_BIT[:, :num], x_BIT[:, num : 2 * num]], dim=2).flatten(1, 2)
+        # What a channel's embedding does to its values, it does as well to the weights that read them: far fewer.
+        gain, shift = self.film(self._embedding()).chunk(2, dim=1)
+        weight = (self.stem.weight * (1 + gain)[:, :, None, None]).flatten(0, 1)
+        bias = (self.stem.bias * (1 + gain) + shift).flatten()
+        x = torch.relu(conv1d(pairs, weight, bias, stride=self.kernel if window else 1, groups=num))
+        x = x.reshape(-1, width, x.shape[2])
         for depth, layer in enumerate(self.layers):
             x = layer(x, 1 if window else self.kernel ** (depth + 1), window)
         return x
@@ -101,11 +103,12 @@ class Channels(nn.Module):
     def _judged(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [B C, D, T] -> attention's keys [B, C, S, T] and values [B, C, H, T]."""
         embedded = self._embedding()
-        gain, shift = self.value_of(embedded)[:, :, None].chunk(2, dim=1)
-        num, steps = self.num_channels, x.shape[2]
-        keys = self.key(x).reshape(-1, num, SEEDS, steps) + self.key_of(embedded)[:, :, None]
-        values = self.value(x).reshape(-1, num, self.norm.normalized_shape[0], steps)
-        return keys, torch.relu(values * (1 + gain) + shift)
+        x = x.reshape(-1, self.num_channels, x.shape[1], x.shape[2])
+        keys = torch.matmul(self.key.weight, x) + (self.key.bias + self.key_of(embedded))[:, :, None]
+        gain, shift = self.value_of(embedded).chunk(2, dim=1)
+        weight = self.value.weight * (1 + gain)[:, :, None]
+        bias = self.value.bias * (1 + gain) + shift
+        return keys, torch.relu(torch.matmul(weight, x) + bias[:, :, None])
 
     def _pooled(self, keys: Tensor, values: Tensor, seen_BCT: Tensor, x_BIT: Tensor) -> Tensor:
         num, hidden, steps = self.num_channels, self.norm.normalized_shape[0], values.shape[3]
