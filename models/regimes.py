@@ -47,8 +47,8 @@ class Regimes:
 def find_regimes(rows: Float32, candidates: Sequence[int]) -> Regimes | None:
     """Regimes of rows [N, C] told by some of the ``candidates``; None where there are none.
 
-    Keys are taken by how much of the other candidates' variance their own levels explain, as long as each regime
-    keeps its share of the rows.
+    The tightest levels come first, since a setting holds its level where a sensor that wears drifts from it; more
+    keys are taken for what they add to the explained variance, as long as each regime keeps its share of the rows.
     """
     tried_all = ((c, _levels(rows[:, c])) for c in candidates)
     levels = {c: found for c, found in tried_all if found is not None}
@@ -56,10 +56,10 @@ def find_regimes(rows: Float32, candidates: Sequence[int]) -> Regimes | None:
         return None
     moving = [c for c in candidates if np.nanstd(rows[:, c]) > 0]
     codes = {c: np.abs(rows[:, c, None] - found).argmin(axis=1) for c, found in levels.items()}
-    explains = {c: _explained(rows, codes[c], [m for m in moving if m != c]) for c in levels}
+    loose = {c: _looseness(rows[:, c], codes[c], found) for c, found in levels.items()}
     keys: list[int] = []
     joint, known = np.zeros(len(rows), np.int64), 0.0
-    for channel in sorted(levels, key=lambda c: (-explains[c], c)):
+    for channel in sorted(levels, key=lambda c: (loose[c], c)):
         _, tried = np.unique(np.column_stack([joint, codes[channel]]), axis=0, return_inverse=True)
         sizes = np.bincount(tried)
         gained = _explained(rows, tried, [m for m in moving if m != channel]) - known
@@ -93,6 +93,12 @@ def _levels(column: Float32) -> Float64 | None:
     return np.array([
         np.median(known[(known >= edges[a]) & (known <= edges[b + 1])]) for a, b in zip(starts, stops, strict=True)
     ])  # fmt: skip
+
+
+def _looseness(column: Float32, code: NDArray[np.int64], levels: Float64) -> float:
+    """Spread of a channel about its levels, in units of the smallest gap between two."""
+    away = np.abs(column - levels[code])
+    return float(np.nanquantile(away, 0.9) / np.diff(np.sort(levels)).min())
 
 
 def _explained(rows: Float32, code: NDArray[np.int64], channels: Sequence[int]) -> float:
