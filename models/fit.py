@@ -15,9 +15,10 @@ from typing import Any, cast
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.config import ModelConfig
+from models.config import ModelConfig, NetworkConfig
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import usual_hazard_over
@@ -58,6 +59,7 @@ class NetworkFit:
         self._cap = config.hazard.cap or config.hazard.edges[-1]
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
+        self.epochs = _epochs(config.network, self._usable)
         self.scaling = scaling_of(train, channels)
         moves = set(moving(self.scaling, train))
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
@@ -78,7 +80,7 @@ class NetworkFit:
     def done(self) -> bool:
         """All epochs are over, or validation has not gained for ``patience`` of them."""
         network = self.config.network
-        return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
+        return self._epoch >= self.epochs or self._epoch - self._best_epoch >= network.patience
 
     @property
     def best_loss(self) -> float:
@@ -104,7 +106,7 @@ class NetworkFit:
                 if number == 0:
                     torch.manual_seed(int(rng.integers(2**62)))
                 for place, batch in enumerate(batches):
-                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / network.epochs)
+                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / self.epochs)
                     loss, count = self._step(self._stacked(batch))
                     total, steps = total + loss, steps + count
                 before += share
@@ -239,6 +241,14 @@ class NetworkFit:
                 sums += [float(nll), float(batch.usable.sum()), float(squared), float(known)]
         self.network.load_state_dict(own)
         return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
+
+
+def _epochs(network: NetworkConfig, usable: NDArray[np.int64]) -> int:
+    """Epochs of the training, within the limit of steps; a long history needs fewer to learn as much."""
+    if not network.steps:
+        return network.epochs
+    steps = math.ceil(float(np.ceil(usable / network.crop).sum()) / network.batch_size)
+    return min(network.epochs, math.ceil(network.steps / steps))
 
 
 def _require_usable(sequences: Ordered[Sequence], part: str) -> None:

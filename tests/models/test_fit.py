@@ -211,3 +211,26 @@ def test_an_empty_part_is_refused() -> None:
         s.usable[:] = False
     with pytest.raises(InputError, match="the validation part is empty"):
         NetworkFit(train, validate, CONFIG, CHANNELS)
+
+
+def test_a_limit_of_steps_is_kept_to_whole_epochs() -> None:
+    train, validate = parts()  # 8 machines x 4 pieces of 32 steps, 4 a batch: 8 steps an epoch
+    for steps, epochs in ((0, 8), (1, 1), (8, 1), (9, 2), (1000, 8)):
+        limited = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"steps": steps})})
+        assert NetworkFit(train, validate, limited, CHANNELS).epochs == epochs
+
+
+def test_more_wear_never_lengthens_life() -> None:
+    config = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"members": 2, "epochs": 12})})
+    fit = NetworkFit(*parts(), config, CHANNELS)
+    while not fit.done:
+        fit.epoch()
+    model, rng = NetworkModel(fit.best()), np.random.default_rng(0)
+    windows = rng.normal(0, 0.3, (30, 1, 16, 2)).astype(np.float32)
+    wear = np.linspace(0, 5, 11, dtype=np.float32)[None, :, None]
+    windows = np.repeat(windows, 11, axis=1)
+    windows[..., 0] += wear
+    logits = model.logits(windows.reshape(-1, 16, 2))
+    life = restricted_mean(sigmoid(logits), EDGES, EDGES[-1]).reshape(30, 11)
+    assert (np.diff(life, axis=1) < 0.05 * EDGES[-1]).all(), "nowhere clearly longer"
+    assert (np.diff(life.mean(axis=0)) <= 1e-3).all()
