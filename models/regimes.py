@@ -23,6 +23,7 @@ BINS = 40  # of a channel's range; levels are runs of bins that an empty one par
 EMPTY = 0.002  # share of rows under which a bin is empty: machines pass through on their way to another level
 DWELLING = 0.95  # share of rows that must lie in levels
 MIN_SHARE = 0.01  # of rows, for a regime
+KNOWN = 0.9  # of rows, in which all keys have a value: one that is missing in a whole regime has no level there
 WORTH = 0.01  # of the variance, for which one more key is taken
 EXPLAINED = 0.8  # of a sensor's variance, in the median over sensors that are no keys
 
@@ -54,14 +55,20 @@ def find_regimes(rows: Float32, candidates: Sequence[int]) -> Regimes | None:
     levels = {c: found for c, found in tried_all if found is not None}
     if not levels:
         return None
-    moving = [c for c in candidates if np.nanstd(rows[:, c]) > 0]
+    present = np.isfinite(rows)
+    moving = [c for c in candidates if present[:, c].any() and np.nanstd(rows[:, c]) > 0]
     codes = {c: np.abs(rows[:, c, None] - found).argmin(axis=1) for c, found in levels.items()}
     loose = {c: _looseness(rows[:, c], codes[c], found) for c, found in levels.items()}
     keys: list[int] = []
-    joint, known = np.zeros(len(rows), np.int64), 0.0
+    joint, known = np.zeros(len(rows), np.int64), 0.0  # of a row without a value of some key: -1
     for channel in sorted(levels, key=lambda c: (loose[c], c)):
-        _, tried = np.unique(np.column_stack([joint, codes[channel]]), axis=0, return_inverse=True)
-        sizes = np.bincount(tried)
+        told = present[:, channel] & (joint >= 0)
+        if told.sum() < KNOWN * len(rows):
+            continue
+        _, of_told = np.unique(np.column_stack([joint, codes[channel]])[told], axis=0, return_inverse=True)
+        tried = np.full(len(rows), -1, np.int64)
+        tried[told] = of_told
+        sizes = np.bincount(of_told)
         gained = _explained(rows, tried, [m for m in moving if m != channel]) - known
         if len(sizes) > MAX_REGIMES or sizes.min() < MIN_SHARE * len(rows) or gained < WORTH:
             continue
@@ -102,14 +109,14 @@ def _looseness(column: Float32, code: NDArray[np.int64], levels: Float64) -> flo
 
 
 def _explained(rows: Float32, code: NDArray[np.int64], channels: Sequence[int]) -> float:
-    """Share of the channels' variance that lies between the codes, the median over channels."""
+    """Share of the channels' variance that lies between the codes, the median over channels; rows of -1 do not count."""
     shares = []
     for c in channels:
-        known = np.isfinite(rows[:, c])
+        known = np.isfinite(rows[:, c]) & (code >= 0)
         x, group = rows[known, c].astype(np.float64), code[known]
         count = np.bincount(group)
         middle = np.bincount(group, x) / np.maximum(count, 1)
-        total = x.var()
+        total = x.var() if len(x) else 0.0
         if total > 0:
             shares.append(1.0 - ((x - middle[group]) ** 2).mean() / total)
     return float(np.median(shares)) if shares else 0.0

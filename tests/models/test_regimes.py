@@ -61,6 +61,26 @@ def test_a_stage_of_wear_that_one_sensor_shows_is_no_regime() -> None:
     assert find_regimes(rows, range(4)) is None
 
 
+def test_a_setting_that_is_silent_in_a_whole_regime_is_no_key() -> None:
+    rows = fleet()
+    idle = np.random.default_rng(0).random(len(rows)) < 0.5  # half of the time the machine idles, and no load is read
+    rows[idle, 1:3] = [300.0, 1.0] + np.random.default_rng(1).normal(0, 0.02, (int(idle.sum()), 2))
+    running = np.where(idle, 0.0, 100.0).astype(np.float32)
+    rows = np.column_stack([np.where(idle, np.nan, rows[:, 0]), rows[:, 1:], running]).astype(np.float32)
+    scaling = fit_scaling([rows], regimes_from=range(5))
+    assert scaling.regimes is None or 0 not in scaling.regimes.keys
+    assert np.isfinite(scaling.apply(rows)[:, 1:]).all()
+    ScalingNumbers.of(scaling)  # which takes no NaN
+
+
+def test_a_few_steps_without_a_load_and_a_sensor_that_never_spoke_change_no_regime() -> None:
+    rows = np.column_stack([fleet(), np.full(4000, np.nan)]).astype(np.float32)
+    rows[::20, 0] = np.nan
+    found = find_regimes(rows, range(5))
+    assert found is not None and found.keys == (0,)
+    np.testing.assert_allclose(sorted(level[0] for level in found.levels), LOADS, atol=0.1)
+
+
 def test_a_machine_at_one_load_has_no_regimes_and_only_candidates_may_tell_one() -> None:
     at_one = np.concatenate([history(seed)[0] for seed in range(4)])
     at_one = at_one[np.abs(at_one[:, 0] - 50) < 1]
