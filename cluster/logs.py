@@ -112,7 +112,7 @@ def _parts(own: pa.Table, installed: int | None, *, listed: bool) -> dict[str, t
 
     Its failure renews a component, and any service but an inspection: a part that is exchanged is new, whether or
     not the machine counts as new by that. Installation counts too; where it is only inferred from the first reading,
-    a service that is older is believed instead.
+    a service that is older, and was booked by then, is believed instead.
     """
     service = pc.and_(
         pc.equal(own["kind"], "maintenance"), pc.fill_null(pc.not_equal(own["effect"], "inspected"), True)
@@ -124,7 +124,8 @@ def _parts(own: pa.Table, installed: int | None, *, listed: bool) -> dict[str, t
     for name in np.unique(names[names != ""]).tolist():
         mine = names == name
         when, told = renewed[mine], known[mine]
-        if installed is not None and (listed or when.min() > installed):
+        older = installed is not None and bool((np.maximum(when, told) <= installed).any())
+        if installed is not None and (listed or not older):
             when, told = np.append(when, installed), np.append(told, installed)
         found[name] = (when, told)
     return found

@@ -73,3 +73,11 @@ def test_an_inferred_installation_does_not_hide_an_older_service_and_a_listed_on
     listed = machine_events(log, machines())["m"]
     assert context(np.array([10]), inferred, Clock(), chosen)[0, 2:].tolist() == [60, 30]
     assert context(np.array([10]), listed, Clock(), chosen)[0, 2:].tolist() == [10, 10]
+
+
+def test_a_service_that_is_booked_late_does_not_change_what_was_known_before() -> None:
+    known, late = service(5, "fan"), service(-50, "pump", recorded_at=40)
+    chosen = context_channels(machine_events(events(known, late), machines(inferred=True)))
+    then, since = (machine_events(events(*rows), machines(inferred=True))["m"] for rows in ([known], [known, late]))
+    for one in (then, since):
+        assert context(np.array([10]), one, Clock(), chosen)[0, 2:].tolist() == [5, 10]
