@@ -75,7 +75,7 @@ class NetworkConfig(Frozen):
     """The architecture (a file in ``models/networks``) and how it is fitted."""
 
     name: str = "channels"
-    hidden: int = Field(64, ge=4, multiple_of=4)
+    hidden: int = Field(64, ge=4)
     channel_hidden: int = Field(24, ge=4)  # of the network `channels`: the width in which each channel is read
     layers: int = Field(3, ge=1)
     kernel: int = Field(4, ge=2)
@@ -95,6 +95,12 @@ class NetworkConfig(Frozen):
     average: float = Field(0.98, ge=0, lt=1)  # decay of the running mean of weights that is kept; 0 keeps the last
     ignore: tuple[str, ...] = ()  # channels that the network does not read
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _seeds_share_the_width(self) -> NetworkConfig:
+        if self.name == "channels" and self.hidden % 4:
+            raise ValueError(f"hidden {self.hidden} of the network `channels` is no multiple of 4")
+        return self
 
 
 class TreesConfig(Frozen):

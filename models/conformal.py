@@ -53,7 +53,9 @@ class LevelCurve:
 def fit_levels(
     hazard: NDArray[np.float32], edges: Sequence[float], ticks: Ticks, *, toward: Levels = NOMINAL
 ) -> Levels:
-    """Levels of p10, p50 and p90 from calibrated hazards [N, K1] at the ticks of a slice that the fit did not see.
+    """Levels of p10, p50 and p90 from calibrated hazards [N, K1] at the ticks of a slice that no weight was fitted to.
+
+    A study's slice has also chosen the epoch and the calibration, so what it covers is no measure of later coverage.
 
     The fewer the lives, the nearer to ``toward``; with fewer than 20 failures never inside nominal. Both ends move on
     their own; p50 only as far as it stays between them.

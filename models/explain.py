@@ -80,11 +80,18 @@ def explain(model: RiskModel, values_WC: NDArray[np.float32]) -> Explanation:
 
 
 def usual_window(spec: BundleSpec, values_WC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is usual of each channel [W, C], in the operating regime of each step; NaN where training saw no value."""
+    """What is usual of each channel [W, C], in the operating regime of each step; NaN where training saw no value.
+
+    Of a channel that tells the regime it is that regime's level, so that the usual window is in the same regimes.
+    """
     usual = np.array([np.nan if u is None else u for u in spec.usual.window], np.float32)
     if not spec.scaling.keys:
         return np.broadcast_to(usual, values_WC.shape)
-    found: NDArray[np.float32] = np.where(np.isnan(usual), usual, spec.scaling.scaling.usual(values_WC))
+    scaling = spec.scaling.scaling
+    assert scaling.regimes is not None, "keys tell regimes"
+    found: NDArray[np.float32] = np.where(np.isnan(usual), usual, scaling.usual(values_WC))
+    keys, level_WQ = list(scaling.regimes.keys), scaling.regimes.level_of(values_WC)
+    found[:, keys] = np.where(np.isnan(level_WQ), found[:, keys], level_WQ)
     return found
 
 

@@ -48,6 +48,7 @@ class Occluded(nn.Module):
 
     row: Tensor
     known: Tensor
+    level: Tensor
 
     def __init__(self, network: HazardNetwork, calibration: Calibration, usual: Sequence[float | None]) -> None:
         super().__init__()
@@ -59,12 +60,17 @@ class Occluded(nn.Module):
         self.register_buffer("row", torch.tensor([*rows, len(used), len(used) + 1], dtype=torch.int64))
         known = [0.0 if usual[channel] is None else 1.0 for channel in used]
         self.register_buffer("known", torch.tensor(known)[None, :, None])
+        self.register_buffer("level", network.scaled_levels())
 
     def forward(self, values: Tensor) -> Tensor:
         inputs = self.network.inputs(values[:, -self.network.receptive_field :])
         num = self.known.shape[1]
-        scaled, regime = torch.zeros_like(inputs[:, :num]), inputs[:, 2 * num :]
-        usual = torch.cat([scaled, self.known.expand_as(scaled), regime], dim=1)  # the centre of whatever regime
+        regime = inputs[:, 2 * num :]
+        # The centre of whatever regime; of the channels that tell it, its level.
+        scaled = torch.zeros_like(inputs[:, :num])
+        if len(self.level):
+            scaled = torch.einsum("gc,bgt->bct", self.level, regime)
+        usual = torch.cat([scaled, self.known.expand_as(scaled), regime], dim=1)
         logits = torch.stack([cast(Member, member).occluded(inputs, usual) for member in self.network.members]).mean(0)
         hazard = torch.sigmoid(split_modes(logits, self.network.num_bins)[0] * self.slope + self.shift)
         return hazard.index_select(0, self.row)

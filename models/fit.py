@@ -60,7 +60,7 @@ class NetworkFit:
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
         self.epochs = _epochs(config.network, self._usable)
-        self.scaling = scaling_of(train, channels)
+        self.scaling = scaling_of(train, channels, ignore=config.network.ignore)
         moves = set(moving(self.scaling, train))
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
         self._used = [i for i in kept if i in moves] or kept
@@ -122,7 +122,15 @@ class NetworkFit:
         }  # fmt: skip
 
     def best(self) -> HazardNetwork:
-        """The network with the weights of the best validation epoch, on the CPU, in evaluation mode."""
+        """The network with the weights of the best validation epoch, on the CPU, in evaluation mode.
+
+        Raises InputError where no epoch had a finite loss: what would come back has learned nothing.
+        """
+        if self._epoch and not self._best_epoch:
+            raise InputError(
+                "The training diverged", expected="a finite loss", found=f"none in {self._epoch} epochs",
+                do="Lower network.learning_rate",
+            )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             network = self._empty_network()
         network.load_state_dict(self._best)

@@ -75,7 +75,13 @@ class Predictor:
             later = np.zeros((len(logits), spec.num_bins - num_bins), np.float32)
             risks = risk(spec, np.column_stack([spec.calibration.hazard(logits), later]))
         elif self._bundle.reasons is not None:
-            risks = risk(spec, self._reasons.run(["hazard"], {"values": values_WC[None]})[0])
+            hazard = self._reasons.run(["hazard"], {"values": values_WC[None]})[0]
+            if hazard.shape != (len(spec.channels) + 2, spec.num_bins):
+                raise InputError(
+                    "Wrong output of a network", expected=[len(spec.channels) + 2, spec.num_bins],
+                    found=list(hazard.shape), where=self._bundle.folder / REASONS,
+                )  # fmt: skip
+            risks = risk(spec, hazard)
         else:
             return in_batch(self, values_WC)
         return float(risks[-2]), float(risks[-1]), risks[:-2]
@@ -129,7 +135,17 @@ def _network(bundle: Bundle, threads: int) -> Any:
 def _trees(bundle: Bundle) -> TreesModel:
     from models.trees import TreesModel
 
-    return TreesModel.from_text(bundle.model.decode("utf-8"))
+    model, spec = TreesModel.from_text(bundle.model.decode("utf-8")), bundle.spec
+    read, num, scaling = [*model.used], len(spec.channels), model.scaling
+    read += [] if scaling is None or scaling.regimes is None else scaling.regimes.keys
+    scaled = num if scaling is None else len(scaling.center)
+    if not set(read) <= set(range(num)) or scaled != num or len(model.usual) != spec.num_bins:
+        raise InputError(
+            "Trees of another model", expected=f"{spec.num_bins} bins of {num} channels",
+            found=f"{len(model.usual)} bins of {scaled} channels, of which {sorted(set(read))[:20]} are read",
+            where=bundle.folder / "model.txt",
+        )  # fmt: skip
+    return model
 
 
 def _of_trees(spec: BundleSpec, model: TreesModel) -> Any:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import InputError
 from models.hazard import Float32, Float64
 
 MAX_REGIMES = 16
@@ -36,12 +37,27 @@ class Regimes:
     levels: tuple[tuple[float, ...], ...]
     spread: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        whole = {len(row) for row in (*self.levels, self.spread)} == {len(self.keys)}
+        whole = whole and len(self.levels) <= MAX_REGIMES
+        if not whole or any(key < 0 for key in self.keys) or any(not s > 0 for s in self.spread):
+            raise InputError(
+                "Regimes are broken",
+                expected=f"for each key a level in each of at most {MAX_REGIMES} regimes, and a positive spread",
+                found=f"keys {self.keys[:20]}, spread {self.spread[:20]}, {len(self.levels)} regimes",
+            )  # fmt: skip
+
     def of(self, values: Float32) -> NDArray[np.int64]:
         """Regime of each row [..., C]: 0 to R - 1, or R where no key has a value."""
         scaled = values[..., list(self.keys)] / np.asarray(self.spread, np.float32)
         levels = np.asarray(self.levels, np.float32) / np.asarray(self.spread, np.float32)
         away = np.nan_to_num(scaled[..., None, :] - levels) ** 2  # a key without a value does not vote
         found: NDArray[np.int64] = np.where(np.isnan(scaled).all(axis=-1), len(levels), away.sum(axis=-1).argmin(-1))
+        return found
+
+    def level_of(self, values: Float32) -> Float32:
+        """The level of each key [..., Q] in the regime of each row [..., C]; NaN where that is unknown."""
+        found: Float32 = np.array([*self.levels, [np.nan] * len(self.keys)], np.float32)[self.of(values)]
         return found
 
 
@@ -109,7 +125,7 @@ def _looseness(column: Float32, code: NDArray[np.int64], levels: Float64) -> flo
 
 
 def _explained(rows: Float32, code: NDArray[np.int64], channels: Sequence[int]) -> float:
-    """Share of the channels' variance that lies between the codes, the median over channels; rows of -1 do not count."""
+    """Share of the channels' variance that lies between the codes, the median over channels; -1 is no code."""
     shares = []
     for c in channels:
         known = np.isfinite(rows[:, c]) & (code >= 0)

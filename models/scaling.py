@@ -47,11 +47,17 @@ class Scaling:
         centers, scales = (self.center, *self.center_in), (self.scale, *self.scale_in)
         whole = {len(row) for row in (*centers, *scales)} == {len(self.center)} and len(centers) == len(scales)
         in_regimes = 0 if self.regimes is None else len(self.regimes.levels)
-        if not whole or len(self.center_in) != in_regimes or any(not s > 0 for row in scales for s in row):
+        if not whole or len(self.center_in) != in_regimes or not self._is_finite():
             raise InputError(
                 "Scaling is broken", expected="a centre and a positive scale for each channel, and in each regime",
                 found=f"{len(self.center)} centres, scales {self.scale}, {len(self.center_in)} of {in_regimes} regimes",
             )  # fmt: skip
+
+    def _is_finite(self) -> bool:
+        """Whether every number is one, and every scale positive, as float32 has them."""
+        with np.errstate(over="ignore"):
+            scales = self.scales
+            return bool((np.isfinite(self.centers) & np.isfinite(scales) & (scales > 0)).all() and self.clip > 0)
 
     @property
     def centers(self) -> Float32:
@@ -85,12 +91,11 @@ class Scaling:
         )  # fmt: skip
 
 
-def scaling_of(sequences: Ordered[Sequence], channels: Ordered[Channel]) -> Scaling:
-    """``fit_scaling`` on the usable steps of training sequences; sensors may tell a regime, logs may not."""
-    usable = [np.flatnonzero(s.usable) for s in sequences]
-    stride = stride_of(sum(map(len, usable)))
-    rows = (s.values[steps[::stride]] for s, steps in zip(sequences, usable, strict=True) if len(steps))
-    sensors = [index for index, channel in enumerate(channels) if channel.role == "sensor"]
+def scaling_of(sequences: Ordered[Sequence], channels: Ordered[Channel], *, ignore: Ordered[str] = ()) -> Scaling:
+    """``fit_scaling`` on the usable steps of training sequences; sensors but those to ``ignore`` may tell a regime."""
+    stride = stride_of(sum(int(s.usable.sum()) for s in sequences))
+    rows = (s.values[steps[::stride]] for s in sequences if len(steps := np.flatnonzero(s.usable)))
+    sensors = [i for i, channel in enumerate(channels) if channel.role == "sensor" and channel.name not in ignore]
     return fit_scaling(rows, stride=1, regimes_from=sensors)
 
 

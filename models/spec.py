@@ -32,7 +32,7 @@ class ScalingNumbers(Finite):
 
     center: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
-    clip: float = 8.0
+    clip: float = Field(default=8.0, gt=0)
     keys: tuple[int, ...] = ()  # the channels that tell the operating regime, its levels of them, ...
     levels: tuple[tuple[float, ...], ...] = ()
     spread: tuple[float, ...] = ()
@@ -117,6 +117,7 @@ class BundleSpec(Finite):
             raise ValueError(f"alarm_horizon {self.alarm_horizon!r} is no horizon of the model ({known})")
         if not 0 < self.life_levels[0] < self.life_levels[1] < self.life_levels[2] < 1:
             raise ValueError(f"life_levels {self.life_levels} do not rise between 0 and 1")
+        self._scaling_agrees()
         if len(self.usual.window) != len(self.channels):
             raise ValueError(f"usual.window has {len(self.usual.window)} values for {len(self.channels)} channels")
         if self.usual.present and len(self.usual.present) != len(self.channels):
@@ -126,6 +127,16 @@ class BundleSpec(Finite):
         if len(self.usual.modes) != len(self.failure_modes):
             raise ValueError(f"usual.modes has {len(self.usual.modes)} shares for {len(self.failure_modes)} modes")
         return self
+
+    def _scaling_agrees(self) -> None:
+        try:
+            scaling = self.scaling.scaling
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        keys = () if scaling.regimes is None else scaling.regimes.keys
+        num = len(self.channels)
+        if len(scaling.center) not in (0, num) or any(key >= num for key in keys):
+            raise ValueError(f"scaling is of {len(scaling.center)} channels, its keys {keys}, for {num} channels")
 
     @property
     def num_bins(self) -> int:

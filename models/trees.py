@@ -23,8 +23,8 @@ from models.errors import InputError
 from models.features import Sequence, feature_names, features
 from models.hazard import Float32, Float64, exposure, usual_hazard_over
 from models.labels import soft_events
-from models.regimes import Regimes
 from models.scaling import Scaling, scaling_of
+from models.spec import ScalingNumbers
 from models.windows import Channel, windows_ending
 
 FORMAT = "millwright-trees/1"
@@ -70,7 +70,7 @@ class TreesModel:
         """
         own, plain = list(self.used), self._features(values[None])[0]
         if self.scaling is not None:
-            usual = np.where(np.isnan(usual), usual, np.float32(0))  # the centre, in whatever regime
+            usual = self._scaled_usual(usual, self.scaling)
         key = (len(values), usual.tobytes())
         if self._usual_features is None or self._usual_features[0] != key:
             window = np.broadcast_to(usual[own], (1, len(values), len(own)))
@@ -84,6 +84,14 @@ class TreesModel:
         logits[np.asarray(own, np.int64)[asked]] = found[:-2]
         logits[-1] = found[-1]
         return logits
+
+    @staticmethod
+    def _scaled_usual(usual: Float32, scaling: Scaling) -> Float32:
+        """The centre, in whatever regime; keys, which are scaled alike in all of them, at their level."""
+        scaled = np.where(np.isnan(usual), usual, np.float32(0))
+        keys = [] if scaling.regimes is None else list(scaling.regimes.keys)
+        scaled[keys] = ((usual - scaling.centers[-1]) / scaling.scales[-1])[keys]
+        return np.clip(scaled, -scaling.clip, scaling.clip)
 
     def _features(self, values: Float32) -> Float32:
         scaled = values if self.scaling is None else self.scaling.apply(values)
@@ -112,11 +120,11 @@ class TreesModel:
             if about["format"] != FORMAT:
                 raise ValueError(about["format"])
             booster = lightgbm.Booster(model_str=body)
-            return cls(
-                booster, usual=about["usual"], used=about["used"], kind=about["kind"],
-                scaling=_scaling(about.get("scaling")),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
+            usual, used = [float(logit) for logit in about["usual"]], [int(channel) for channel in about["used"]]
+            if booster.num_feature() != 1 + len(feature_names([""] * len(used))):
+                raise ValueError(f"{booster.num_feature()} features of {len(used)} channels")
+            return cls(booster, usual=usual, used=used, kind=about["kind"], scaling=_scaling(about.get("scaling")))
+        except (ValueError, KeyError, TypeError, RecursionError, lightgbm.basic.LightGBMError) as error:
             raise InputError("Unreadable trees", expected=FORMAT, found=str(error)[:80]) from error
 
 
@@ -163,7 +171,8 @@ def _scaling(about: dict[str, Any] | None) -> Scaling | None:
     """What ``asdict`` wrote of a scaling within regimes."""
     if about is None:
         return None
-    return Scaling(**(about | {"regimes": Regimes(**about["regimes"])}))
+    found = {name: part for name, part in about.items() if name != "regimes"} | about["regimes"]
+    return ScalingNumbers.model_validate(found).scaling
 
 
 def _params(config: ModelConfig) -> dict[str, Any]:

@@ -134,6 +134,14 @@ class HazardNetwork(nn.Module):
         parts += [] if regime_BTG is None else [regime_BTG[:, :, :-1]]
         return torch.cat(parts, dim=2).transpose(1, 2)
 
+    def scaled_levels(self) -> Tensor:
+        """What each channel that is read has at its regime's level, scaled [G, C]: 0 but for the regimes' keys."""
+        if not hasattr(self, "keys"):
+            return torch.zeros(0, len(self.used))
+        levels_GQ, is_key_CQ = self.levels * self.spread, self.used[:, None] == self.keys
+        scaled_GC = ((levels_GQ @ is_key_CQ.to(levels_GQ.dtype).T - self.center[:-1]) / self.scale[:-1])
+        return torch.where(is_key_CQ.any(1), scaled_GC.clamp(-self.clip, self.clip), torch.zeros_like(scaled_GC))
+
     def _regime(self, values_BTC: Tensor) -> Tensor:
         """A 1 at each step's regime [B, T, G + 1], at the last where no key has a value; ``Regimes.of`` in torch."""
         keys_BTQ = values_BTC.index_select(2, self.keys) / self.spread
@@ -198,8 +206,13 @@ def channels_read(weights: bytes) -> list[int]:
 
 
 def load_weights(network: nn.Module, weights: bytes) -> None:
-    """Put ``weights_of`` back into a network of the same configuration."""
-    network.load_state_dict(safetensors.torch.load(weights))
+    """Put ``weights_of`` back into a network of the same configuration, those of a single member of old too."""
+    tensors = safetensors.torch.load(weights)
+    if "head.weight" in tensors:  # bundles from before networks had members and regimes
+        own = {"used", "center", "scale"}
+        tensors = {name if name in own else f"members.0.{name}": tensor for name, tensor in tensors.items()}
+        tensors |= {name: tensors[name][None] for name in ("center", "scale")}
+    network.load_state_dict(tensors)
 
 
 class NetworkModel:
@@ -217,19 +230,19 @@ class NetworkModel:
 
     def sequence_answers(self, values: Float32) -> tuple[Float32, Float32]:
         """A history [T, C] -> uncalibrated hazard logits [T, K1] and mode logits [T, M] of every step."""
-        with torch.inference_mode():
-            whole = torch.from_numpy(np.array(values[None], np.float32)).to(self.network.center.device)
-            found: Float32 = self.network(whole)[0].cpu().numpy()
-        return split_modes(found, self.network.num_bins)
+        head = np.full((self.network.receptive_field - 1, values.shape[1]), np.nan, np.float32)
+        return self.answers_at(np.concatenate([head, values]), len(head) + np.arange(len(values)))
 
     def answers_at(
         self, values: Float32, rows: NDArray[np.int64], *, block: int = 4096
     ) -> tuple[Float32, Float32]:
         """A history [T, C] -> hazard logits [N, K1] and mode logits [N, M] of its rows, a block of it at a time.
 
-        Equal to ``logits`` of the rows' windows up to float32 rounding, at the cost of one pass over the history.
+        Rows have their receptive field before them. Equal to ``logits`` of the rows' windows up to float32 rounding, at
+        the cost of one pass over the history.
         """
         context = self.network.receptive_field - 1
+        assert not len(rows) or rows[0] >= context, "a row without the steps that its answer needs"
         device = self.network.center.device
         parts = [np.empty((0, self.network.num_outputs), np.float32)]
         with torch.inference_mode():

@@ -65,8 +65,9 @@ def test_a_window_of_the_default_network_takes_under_a_millisecond(name: str) ->
     plain, why = milliseconds(lambda: predictor.risk(window[None])), milliseconds(lambda: explain(predictor, window))
     difference = np.abs(predictor.hazard(window[None]) - 1 / (1 + np.exp(-NetworkModel(network).logits(window[None]))))
     print(
-        f"\n{name}, 64 x {num}, {sum(p.numel() for p in network.parameters()):,} parameters: a prediction {plain:.2f} ms, "
-        f"its reasons {why:.2f} ms, ratio {why / plain:.1f}; ONNX and torch differ by {difference.max():.0e}"
+        f"\n{name}, 64 x {num}, {sum(p.numel() for p in network.parameters()):,} parameters: a prediction "
+        f"{plain:.2f} ms, its reasons {why:.2f} ms, ratio {why / plain:.1f}; "
+        f"ONNX and torch differ by {difference.max():.0e}"
     )
     assert difference.max() < 1e-5
     if name == "channels":

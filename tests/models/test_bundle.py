@@ -153,6 +153,22 @@ def test_a_wrong_specification_is_named_by_its_key(folder: Path) -> None:
         load_bundle(folder)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "why"),
+    [
+        ({"center": [1.0], "scale": [1.0]}, "scaling is of 1 channels"),
+        ({"center": [1.0, 2.0], "scale": [1.0, 0.0]}, "Scaling is broken"),
+        ({"center": [1.0, 2.0], "scale": [1.0, 1.0], "clip": -1}, "greater than 0"),
+        ({"center": [1.0, 2.0], "scale": [1.0, 1.0], "keys": [7], "levels": [[1.0]], "spread": [1.0],
+          "center_in": [[1.0, 2.0]], "scale_in": [[1.0, 1.0]]}, r"its keys \(7,\), for 2"),
+    ],
+)  # fmt: skip
+def test_a_scaling_of_other_channels_is_refused(folder: Path, scaling: dict[str, Any], why: str) -> None:
+    _rewritten(folder, scaling=scaling)
+    with pytest.raises(InputError, match=why):
+        load_bundle(folder)
+
+
 def test_an_unknown_key_is_refused(folder: Path) -> None:
     _rewritten(folder, surprise=1)
     with pytest.raises(InputError, match="Wrong 'surprise' in a bundle"):

@@ -203,6 +203,14 @@ def test_steps_that_are_not_usable_teach_nothing() -> None:
     assert fits[0].epoch() == fits[1].epoch()
 
 
+def test_a_fit_that_diverged_hands_out_no_network_as_if_it_had_learned() -> None:
+    network = CONFIG.network.model_copy(update={"learning_rate": 1e12})
+    fit = NetworkFit(*parts(), CONFIG.model_copy(update={"network": network}), CHANNELS)
+    assert np.isnan(fit.epoch()["validate_loss"])
+    with pytest.raises(InputError, match=r"diverged.*learning_rate"):
+        fit.best()
+
+
 def test_an_empty_part_is_refused() -> None:
     train, validate = parts()
     with pytest.raises(InputError, match="the training part is empty"):

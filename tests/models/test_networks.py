@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from pydantic import ValidationError
 
 from models.config import HazardConfig, ModelConfig, NetworkConfig, WindowConfig
 from models.errors import InputError
@@ -106,6 +108,28 @@ def test_weights_survive_bytes(name: str) -> None:
     load_weights(other, weights_of(net))
     windows = padded_windows(history(5))
     np.testing.assert_array_equal(NetworkModel(net).logits(windows), NetworkModel(other).logits(windows))
+
+
+@pytest.mark.parametrize("name", ["tcn", "gru"])
+def test_weights_from_before_networks_had_members_still_load(name: str) -> None:
+    net = network(name)
+    tensors = {key.removeprefix("members.0."): tensor for key, tensor in net.state_dict().items()}
+    tensors |= {key: tensors[key][0].clone() for key in ("center", "scale")}  # one of each channel, no regimes
+    other = build(config(name), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C)
+    load_weights(other, safetensors.torch.save(tensors))
+    windows = padded_windows(history(5))
+    np.testing.assert_array_equal(NetworkModel(net).logits(windows), NetworkModel(other).logits(windows))
+
+
+def test_only_the_set_of_channels_needs_a_width_that_four_seeds_share() -> None:
+    assert config("tcn", hidden=18).network.hidden == 18
+    with pytest.raises(ValidationError, match="hidden 18 of the network `channels` is no multiple of 4"):
+        config("channels", hidden=18)
+
+
+def test_a_row_without_the_steps_before_it_is_no_question() -> None:
+    with pytest.raises(AssertionError, match="without the steps"):
+        NetworkModel(network("tcn")).answers_at(history(), np.array([3]))
 
 
 def test_an_ignored_channel_changes_nothing() -> None:

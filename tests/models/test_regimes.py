@@ -10,6 +10,7 @@ from models.config import HazardConfig, ModelConfig, NetworkConfig, TreesConfig,
 from models.errors import InputError
 from models.explain import usual_window
 from models.features import Sequence
+from models.fit import NetworkFit
 from models.networks import build
 from models.regimes import Regimes, find_regimes
 from models.scaling import Scaling, fit_scaling, moving
@@ -64,7 +65,7 @@ def test_a_stage_of_wear_that_one_sensor_shows_is_no_regime() -> None:
 def test_a_setting_that_is_silent_in_a_whole_regime_is_no_key() -> None:
     rows = fleet()
     idle = np.random.default_rng(0).random(len(rows)) < 0.5  # half of the time the machine idles, and no load is read
-    rows[idle, 1:3] = [300.0, 1.0] + np.random.default_rng(1).normal(0, 0.02, (int(idle.sum()), 2))
+    rows[idle, 1:3] = np.random.default_rng(1).normal((300.0, 1.0), 0.02, (int(idle.sum()), 2))
     running = np.where(idle, 0.0, 100.0).astype(np.float32)
     rows = np.column_stack([np.where(idle, np.nan, rows[:, 0]), rows[:, 1:], running]).astype(np.float32)
     scaling = fit_scaling([rows], regimes_from=range(5))
@@ -130,6 +131,33 @@ def test_scaling_survives_the_bundle() -> None:
     assert ScalingNumbers.of(plain).scaling == plain
 
 
+def test_a_sensor_that_the_network_ignores_tells_it_no_regime() -> None:
+    config = ModelConfig(network=NetworkConfig(ignore=("load",)))
+    fit = NetworkFit([sequence(seed) for seed in range(6)], [sequence(9)], config, CHANNELS)
+    values = torch.from_numpy(history(3)[0][None, :64])
+    moved = values.clone()
+    moved[:, :, 0] = 20.0
+    torch.nn.init.normal_(fit.network.members[0].head.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(fit.network.eval().last(values), fit.network.last(moved))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"keys": (-1,)}, {"spread": (0.0,)}, {"spread": ()}, {"levels": ((1.0, 2.0),)}, {"levels": ((1.0,),) * 17}],
+)
+def test_broken_regimes_are_refused(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(InputError, match="Regimes are broken"):
+        Regimes(**({"keys": (0,), "levels": ((1.0,), (2.0,)), "spread": (1.0,)} | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("center", "scale"), [(1e300, 1.0), (float("nan"), 1.0), (1.0, 1e-60), (1.0, float("inf")), (1.0, -1.0)]
+)
+def test_a_scaling_that_float32_cannot_hold_is_refused(center: float, scale: float) -> None:
+    with pytest.raises(InputError, match="Scaling is broken"):
+        Scaling((0.0, center), (1.0, scale))
+
+
 def test_a_scaling_that_lacks_a_regime_is_refused() -> None:
     with pytest.raises(InputError, match=r"and in each regime, found 1 centres.*0 of 2 regimes"):
         Scaling((1.0,), (2.0,), regimes=Regimes((0,), ((1.0,), (2.0,)), (1.0,)))
@@ -156,6 +184,12 @@ def test_trees_see_wear_within_a_regime_and_survive_text() -> None:
     usual = np.array([50.0, 520.0, 5.0, 7.0], np.float32)
     told = model.occluded(windows[-1], usual, 1)
     assert told[-1, 0] < told[-2, 0], "a window at the centre of its regimes is healthier"
+    assert model.scaling.regimes is not None
+    level = model.scaling.usual(np.array([LOADS[0], 0, 0, 0], np.float32))
+    level[0] = model.scaling.regimes.level_of(np.array([LOADS[0], 0, 0, 0], np.float32))[0]
+    steady = np.repeat(level[None], 8, axis=0)  # as usual as can be, at the lowest load
+    for row in model.occluded(steady, level, 3):
+        np.testing.assert_allclose(row, model.logits(steady[None])[0, :3], atol=1e-6)
 
 
 def test_what_is_usual_is_said_in_the_regime_of_each_step() -> None:
@@ -166,4 +200,5 @@ def test_what_is_usual_is_said_in_the_regime_of_each_step() -> None:
     values, regime = history(5)
     found = usual_window(Spec(), values)  # type: ignore[arg-type]
     np.testing.assert_allclose(found[:, 1], OF_LOAD[regime, 0], atol=3)
+    np.testing.assert_allclose(found[:, 0], np.array(LOADS)[regime], atol=0.1)
     assert np.isnan(found[:, 3]).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -116,7 +118,23 @@ def test_no_usable_step_is_refused(sequences: list[Sequence]) -> None:
         fit_trees([], sequences, CONFIG, CHANNELS)
 
 
-@pytest.mark.parametrize("text", ["", "tree", '{"format": "other"}\ntree', '{"format": "millwright-trees/1"}\n'])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"used": [0]}, {"usual": ["x"]}, {"scaling": {"center": [1.0], "scale": [1.0]}},
+        {"scaling": {"center": [0, 0], "scale": [1, "x"], "regimes": {"keys": [], "levels": [], "spread": []}}},
+        {"scaling": {"center": [0, 0], "scale": [1, 1], "regimes": {"keys": [-1], "levels": [[0]], "spread": [1]}}},
+    ],
+)  # fmt: skip
+def test_our_text_with_other_numbers_is_refused(model: TreesModel, changed: dict[str, object]) -> None:
+    head, _, body = model.to_text().partition("\n")
+    with pytest.raises(InputError, match=r"Unreadable trees|Regimes are broken|Scaling is broken"):
+        TreesModel.from_text(json.dumps(json.loads(head) | changed) + "\n" + body)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tree", "[" * 100_000, '{"format": "other"}\ntree', '{"format": "millwright-trees/1"}\n']
+)
 def test_what_is_not_our_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="Unreadable trees"):
         TreesModel.from_text(text)
