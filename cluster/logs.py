@@ -87,13 +87,15 @@ def maintained_as(services: pa.Table) -> npt.NDArray[np.int8]:
 def context_channels(known: Mapping[str, MachineEvents]) -> tuple[Channel, ...]:
     """Context of a plant's windows: of all, then of its commonest components and error codes, eight of each at most.
 
-    A name that is the only one tells nothing that the machine's own channel does not tell, so it has none.
+    A name that is the only one tells nothing that the machine's own channel does not tell, so it has none. Nor has a
+    component that is renewed less than once a machine: its age would name the machine and its day, and little else.
     """
     parts = Counter({name: 0 for events in known.values() for name in events.parts})
     codes = Counter({name: 0 for events in known.values() for name in events.codes})
     for events in known.values():
-        parts.update({name: len(renewed) for name, (renewed, _) in events.parts.items()})
+        parts.update({name: int((renewed != events.installed_us).sum()) for name, (renewed, _) in events.parts.items()})
         codes.update({name: len(times) for name, times in events.codes.items()})
+    parts = Counter({name: count for name, count in parts.items() if count >= len(known)})
     since, errors = CONTEXT
     return (
         *CONTEXT,

@@ -81,3 +81,12 @@ def test_a_service_that_is_booked_late_does_not_change_what_was_known_before() -
     then, since = (machine_events(events(*rows), machines(inferred=True))["m"] for rows in ([known], [known, late]))
     for one in (then, since):
         assert context(np.array([10]), one, Clock(), chosen)[0, 2:].tolist() == [5, 10]
+
+
+def test_a_component_that_is_seldom_renewed_has_no_age_of_its_own() -> None:
+    log = events(
+        service(10, "fan"), service(20, "pump"), service(30, "fan", machine="n"), error(5, "e1"), error(6, "e2")
+    )
+    both = pa.concat_tables([machines(), machines().set_column(0, "machine", pa.array(["n"]))])
+    names = [c.name for c in context_channels(machine_events(log, both))]
+    assert names == ["since_service", "errors_24h", "errors_24h.e1", "errors_24h.e2"]  # fan alone would be the only one
