@@ -194,7 +194,7 @@ def _search(
     network = study.config.network
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = OptunaSearch(
-        _space(network), metric=METRIC, mode="min", seed=options.seed, points_to_evaluate=[_default(study)]
+        search_space(network), metric=METRIC, mode="min", seed=options.seed, points_to_evaluate=[_default(study)]
     )
     tuner = ray.tune.Tuner(
         trainable,
@@ -213,7 +213,7 @@ def _search(
     return tuner.fit(), False
 
 
-def _space(network: NetworkConfig) -> dict[str, Any]:
+def search_space(network: NetworkConfig) -> dict[str, Any]:
     """What is searched; pre-training, which only `channels` has, is kept where the later slice gains from it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -229,4 +229,4 @@ def _space(network: NetworkConfig) -> dict[str, Any]:
 def _default(study: Study) -> dict[str, Any]:
     """The default configuration is always the first trial: a search must beat it to be worth its hours."""
     network = study.config.network.model_dump()
-    return {name: network[name] for name in _space(study.config.network)}
+    return {name: network[name] for name in search_space(study.config.network)}

@@ -146,7 +146,8 @@ def test_bodies_learn_what_a_twin_tells_and_heads_are_not_touched() -> None:
     assert losses[-1] < 0.75 * losses[0]
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if ".head." in name} <= same
-    moved = {f"members.{m}.body.{name}" for m in (0, 1) for name in ("stem.weight", "own", "key.weight", "mix.3.weight")}
+    learned = ("stem.weight", "own", "key.weight", "mix.3.weight")
+    moved = {f"members.{m}.body.{name}" for m in (0, 1) for name in learned}
     assert not moved & same
     assert {"center", "scale", "used"} <= same
 
@@ -189,7 +190,7 @@ def test_a_history_without_any_value_teaches_nothing_and_breaks_nothing() -> Non
 @pytest.mark.parametrize("name", ["tcn", "gru"])
 def test_a_network_without_a_set_of_channels_is_refused(name: str) -> None:
     part = [machine(i) for i in range(2)]
-    with pytest.raises(InputError, match=f"cannot be pre-trained: expected network.name = \"channels\", found '{name}'"):
+    with pytest.raises(InputError, match=rf"cannot be pre-trained: expected .* \"channels\", found '{name}'"):
         NetworkFit(part, part, config(name=name), CHANNELS)
     NetworkFit(part, part, config(name=name, pretrain_epochs=0), CHANNELS)
 
