@@ -35,9 +35,11 @@ from jobs.promote import crown
 from jobs.tracking import TrackTrials
 from jobs.train import fit_baseline, fit_network
 from jobs.trial import METRIC, STATE, NetworkTrial
+from models.config import NetworkConfig
 from models.errors import MillwrightError
 
 GRACE_EPOCHS = 3  # every trial trains at least this long before a comparison can stop it
+PRETRAIN_EPOCHS = (0, 3)
 
 
 class PlantStudy(BaseModel):
@@ -191,7 +193,9 @@ def _search(
         return tuner.fit(), True
     network = study.config.network
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search = OptunaSearch(_space(), metric=METRIC, mode="min", seed=options.seed, points_to_evaluate=[_default(study)])
+    search = OptunaSearch(
+        search_space(network), metric=METRIC, mode="min", seed=options.seed, points_to_evaluate=[_default(study)]
+    )
     tuner = ray.tune.Tuner(
         trainable,
         tune_config=ray.tune.TuneConfig(
@@ -209,10 +213,12 @@ def _search(
     return tuner.fit(), False
 
 
-def _space() -> dict[str, Any]:
-    from optuna.distributions import FloatDistribution, IntDistribution
+def search_space(network: NetworkConfig) -> dict[str, Any]:
+    """What is searched; pre-training, which only `channels` has, is kept where the later slice gains from it."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    return {
+    pretrained = CategoricalDistribution(sorted({*PRETRAIN_EPOCHS, network.pretrain_epochs}))
+    return ({"pretrain_epochs": pretrained} if network.name == "channels" else {}) | {
         "hidden": IntDistribution(32, 128, step=16),
         "learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
         "dropout": FloatDistribution(0.0, 0.3),
@@ -223,4 +229,4 @@ def _space() -> dict[str, Any]:
 def _default(study: Study) -> dict[str, Any]:
     """The default configuration is always the first trial: a search must beat it to be worth its hours."""
     network = study.config.network.model_dump()
-    return {name: network[name] for name in _space()}
+    return {name: network[name] for name in search_space(study.config.network)}

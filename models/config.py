@@ -87,6 +87,7 @@ class NetworkConfig(Frozen):
     steps: int = Field(600, ge=0)  # of the optimizer at most, rounded up to whole epochs; 0 is no limit
     patience: int = Field(8, ge=1)
     batch_size: int = Field(4, ge=1)
+    pretrain_epochs: int = Field(0, ge=0)  # of the network `channels`: epochs on hidden patches, before the first
     noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
     hide: float = Field(0.0, ge=0, lt=1)  # share of a piece's channels that training hides, as if they were missing
     crop: int = Field(256, ge=8)  # training sees pieces of at most so many steps, with their left context

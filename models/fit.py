@@ -26,6 +26,7 @@ from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
 from models.networks import HazardNetwork, Member, build, split_modes
 from models.pieces import Batch, Piece, cut, shuffled_groups, stack
+from models.pretrain import pretrain, require_channels
 from models.scaling import moving, scaling_of
 from models.windows import Channel
 
@@ -67,6 +68,8 @@ class NetworkFit:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.network.seed)
             self.network = self._empty_network()
+        if config.network.pretrain_epochs:
+            require_channels(self.network, config.network.name)
         self._start_at_usual_hazard()
         self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
         self._averaged, self._best = _copy(self.network), _copy(self.network)
@@ -90,10 +93,15 @@ class NetworkFit:
     def epoch(self) -> dict[str, float]:
         """One pass over the training histories: epoch, train_loss, validate_loss and validate_rmse.
 
+        The first is preceded by ``pretrain_epochs`` over all their steps, labelled or not.
+
         ``validate_loss`` is the mean censored negative log-likelihood of a step, ``validate_rmse`` the error of
         E[min(T, cap)] where the truth is known (NaN where it nowhere is).
         """
         network = self.config.network
+        if self._epoch == 0 and network.pretrain_epochs:
+            pretrain(self.network, self._train, self.config, shuffle_bytes=self._shuffle_bytes)
+            self._averaged = _copy(self.network)
         rng = np.random.default_rng([network.seed, self._epoch])
         total, steps, before = 0.0, 0.0, 0.0
         with torch.random.fork_rng(devices=[]):

@@ -82,7 +82,8 @@ class Channels(nn.Module):
     def _mask(self, x_BIT: Tensor) -> Tensor:
         return x_BIT[:, self.num_channels : 2 * self.num_channels]
 
-    def _embedding(self) -> Tensor:
+    def embedding(self) -> Tensor:
+        """What tells the channels apart, [C, E]."""
         embedded: Tensor = self.of_kind(self.kind) + self.own
         return embedded
 
@@ -91,7 +92,7 @@ class Channels(nn.Module):
         num, width = self.num_channels, self.stem.out_channels
         pairs = torch.stack([x_BIT[:, :num], x_BIT[:, num : 2 * num]], dim=2).flatten(1, 2)
         # What a channel's embedding does to its values, it does as well to the weights that read them: far fewer.
-        gain, shift = self.film(self._embedding()).chunk(2, dim=1)
+        gain, shift = self.film(self.embedding()).chunk(2, dim=1)
         weight = (self.stem.weight * (1 + gain)[:, :, None, None]).flatten(0, 1)
         bias = (self.stem.bias * (1 + gain) + shift).flatten()
         x = torch.relu(conv1d(pairs, weight, bias, stride=self.kernel if window else 1, groups=num))
@@ -102,7 +103,7 @@ class Channels(nn.Module):
 
     def _judged(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [B C, D, T] -> attention's keys [B, C, S, T] and values [B, C, H, T]."""
-        embedded = self._embedding()
+        embedded = self.embedding()
         x = x.reshape(-1, self.num_channels, x.shape[1], x.shape[2])
         keys = torch.matmul(self.key.weight, x) + (self.key.bias + self.key_of(embedded))[:, :, None]
         gain, shift = self.value_of(embedded).chunk(2, dim=1)
