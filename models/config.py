@@ -90,6 +90,7 @@ class NetworkConfig(Frozen):
     pretrain_epochs: int = Field(0, ge=0)  # of the network `channels`: epochs on hidden patches, before the first
     noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
     hide: float = Field(0.0, ge=0, lt=1)  # share of a piece's channels that training hides, as if they were missing
+    quiet_share: float = Field(0.2, gt=0, le=1)  # of the pieces without a failure to come, which stand for the others
     crop: int = Field(256, ge=8)  # training sees pieces of at most so many steps, with their left context
     random_start: float = Field(0.0, ge=0, le=1)  # share of pieces whose left context is hidden in training
     mean_weight: float = Field(0.0, ge=0)  # of the squared error of E[min(T, cap)] / cap, beside the likelihood

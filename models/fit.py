@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import ModelConfig, NetworkConfig
@@ -25,7 +24,7 @@ from models.hazard import usual_hazard_over
 from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
 from models.networks import HazardNetwork, Member, build, split_modes
-from models.pieces import Batch, Piece, cut, shuffled_groups, stack
+from models.pieces import Batch, Piece, batched, cut, pieces_an_epoch, shuffled_groups, stack
 from models.pretrain import pretrain, require_channels
 from models.scaling import moving, scaling_of
 from models.windows import Channel
@@ -60,7 +59,8 @@ class NetworkFit:
         self._cap = config.hazard.cap or config.hazard.edges[-1]
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
-        self.epochs = _epochs(config.network, self._usable)
+        self._near = max(config.hazard.horizons.values(), default=0.0)
+        self.epochs = _epochs(config.network, train, self._near)
         self.scaling = scaling_of(train, channels, ignore=config.network.ignore)
         moves = set(moving(self.scaling, train))
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
@@ -109,8 +109,11 @@ class NetworkFit:
             for number, group in enumerate(shuffled_groups(self._train, self._shuffle_bytes, rng=rng)):
                 share = float(self._usable[group].sum() / self._usable.sum())
                 sequences = [self._train[index] for index in group]
-                pieces = cut(sequences, network.crop, rng=rng, random_start=network.random_start)
-                batches = _batches(pieces, network.batch_size, rng=rng)
+                pieces = cut(
+                    sequences, network.crop, rng=rng, random_start=network.random_start,
+                    quiet_share=network.quiet_share, near=self._near,
+                )  # fmt: skip
+                batches = batched(pieces, network.batch_size, rng=rng)
                 if number == 0:
                     torch.manual_seed(int(rng.integers(2**62)))
                 for place, batch in enumerate(batches):
@@ -205,11 +208,11 @@ class NetworkFit:
         context, hazard = self.network.receptive_field - 1, self.config.hazard
         return stack(
             pieces, context, hazard.edges, self._cap, modes=self.modes,
-            mode_within=max(hazard.horizons.values(), default=0.0), finding_within=hazard.alarm_within,
+            mode_within=self._near, finding_within=hazard.alarm_within,
         ).to(self.device)  # fmt: skip
 
     def _step(self, batch: Batch) -> tuple[float, float]:
-        """One step of the optimizer; the sum of the steps' losses, the mean over members, and their number."""
+        """One step of the optimizer; the sum of the steps' losses, mean over members, and how many they stand for."""
         network, members = self.config.network, self.network.members
         count = int(batch.usable.sum())
         known = max(1, int((~batch.target.isnan() & batch.usable).sum()))
@@ -228,7 +231,7 @@ class NetworkFit:
         decay = min(network.average, done / (done + 10))
         averaged = [self._averaged[name] for name in self._weights]
         torch._foreach_lerp_(averaged, list(self._weights.values()), 1 - decay)
-        return total, float(count)
+        return total, float((batch.usable * batch.weight).sum())
 
     def _losses(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Of a network's output: sums over usable steps of negative log-likelihood, squared error of
@@ -241,7 +244,7 @@ class NetworkFit:
         known = batch.usable & ~batch.target.isnan()
         error = (self._mean(logits) - batch.target.nan_to_num()) / self._cap
         named = (mode_loss(of_modes, batch.mode) * batch.usable).sum() if self.modes.names else None
-        return nll, (error * error * known).sum(), named
+        return nll, (error * error * known * batch.weight).sum(), named
 
     def _validated(self) -> tuple[float, float]:
         """Mean negative log-likelihood, and mean squared error of E[min(T, cap)] / cap, of the averaged weights."""
@@ -250,7 +253,7 @@ class NetworkFit:
         self.network.eval()
         sums = np.zeros(4)
         with torch.inference_mode():
-            for pieces in _batches(cut(self._validate, 512), self.config.network.batch_size):
+            for pieces in batched(cut(self._validate, 512), self.config.network.batch_size):
                 batch = self._stacked(pieces)
                 nll, squared, _ = self._losses(batch, self.network.valid(batch.values))
                 known = (batch.usable & ~batch.target.isnan()).sum()
@@ -259,12 +262,12 @@ class NetworkFit:
         return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
 
 
-def _epochs(network: NetworkConfig, usable: NDArray[np.int64]) -> int:
+def _epochs(network: NetworkConfig, sequences: Ordered[Sequence], near: float) -> int:
     """Epochs of the training, within the limit of steps; a long history needs fewer to learn as much."""
     if not network.steps:
         return network.epochs
-    steps = math.ceil(float(np.ceil(usable / network.crop).sum()) / network.batch_size)
-    return min(network.epochs, math.ceil(network.steps / steps))
+    pieces = pieces_an_epoch(sequences, network.crop, quiet_share=network.quiet_share, near=near)
+    return min(network.epochs, math.ceil(network.steps / math.ceil(pieces / network.batch_size)))
 
 
 def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
@@ -273,18 +276,6 @@ def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
             f"Nothing to fit: the {part} part is empty", expected="at least one usable step",
             found=f"{len(sequences)} machines without any", do="Ingest a longer history, or change the split",
         )  # fmt: skip
-
-
-def _batches(pieces: list[Piece], size: int, *, rng: np.random.Generator | None = None) -> list[list[Piece]]:
-    """Batches of pieces of like length, so that little is computed on padding; with ``rng`` in random order."""
-    room = len(pieces) if rng is None else size * 8
-    ordered = [
-        piece
-        for start in range(0, len(pieces), max(room, 1))
-        for piece in sorted(pieces[start : start + room], key=lambda piece: piece.stop - piece.start)
-    ]
-    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
 
 
 def _copy(network: HazardNetwork) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from models.fit import NetworkFit, Sequence
 from models.hazard import exposure, log_likelihood, probability_within, restricted_mean, sigmoid
 from models.loss import RestrictedMean, negative_log_likelihood
 from models.networks import NetworkModel
-from models.pieces import cut, stack
+from models.pieces import Piece, cut, pieces_an_epoch, stack
 from models.windows import Channel
 
 EDGES = (12.0, 24.0, 48.0)
@@ -224,7 +224,8 @@ def test_an_empty_part_is_refused() -> None:
 def test_a_limit_of_steps_is_kept_to_whole_epochs() -> None:
     train, validate = parts()  # 8 machines x 4 pieces of 32 steps, 4 a batch: 8 steps an epoch
     for steps, epochs in ((0, 8), (1, 1), (8, 1), (9, 2), (1000, 8)):
-        limited = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"steps": steps})})
+        chosen = {"steps": steps, "quiet_share": 1.0}
+        limited = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update=chosen)})
         assert NetworkFit(train, validate, limited, CHANNELS).epochs == epochs
 
 
@@ -242,3 +243,20 @@ def test_more_wear_never_lengthens_life() -> None:
     life = restricted_mean(sigmoid(logits), EDGES, EDGES[-1]).reshape(30, 11)
     assert (np.diff(life, axis=1) < 0.05 * EDGES[-1]).all(), "nowhere clearly longer"
     assert (np.diff(life.mean(axis=0)) <= 1e-3).all()
+
+
+def test_quiet_pieces_stand_for_those_that_are_left_out() -> None:
+    sequences = [machine(i, fails=i % 2 == 0, steps=128) for i in range(40)]  # 20 failures, each within 24 h of one piece
+    rng, counts, weights = np.random.default_rng(0), [], []
+    for _ in range(100):
+        pieces = cut(sequences, 32, rng=rng, quiet_share=0.25, near=24)
+        telling = [p for p in pieces if p.weight == 1]
+        assert sum(int((p.sequence.event & (p.sequence.time <= 24))[p.start : p.stop].sum()) for p in telling) == 20 * 24
+        counts.append(len(pieces))
+        weights.append(sum(p.weight * (p.stop - p.start) for p in pieces))
+    assert np.mean(weights) == pytest.approx(40 * 128, rel=0.03)
+    batch = stack(pieces, 15, EDGES, 48)
+    plain = stack([Piece(p.sequence, p.start, p.stop) for p in pieces], 15, EDGES, 48)
+    np.testing.assert_allclose(batch.exposed, plain.exposed * batch.weight[:, :, None])
+    expected = pieces_an_epoch(sequences, 32, quiet_share=0.25, near=24)
+    assert expected == pytest.approx(np.mean(counts), rel=0.25)
