@@ -98,8 +98,10 @@ def pieces_an_epoch(sequences: Ordered[Sequence], size: int, *, quiet_share: flo
     """About how many pieces ``cut`` gives."""
     total = 0.0
     for sequence in sequences:
-        whole = math.ceil(sequence.usable.sum() / size)
-        telling = 0 if quiet_share == 1 else math.ceil(_ending(sequence, 0, len(sequence.time), near).sum() / size)
+        whole, telling = math.ceil(sequence.usable.sum() / size), 0.0
+        if quiet_share < 1:
+            ending = _ending(sequence, 0, len(sequence.time), near)
+            telling = min(whole, int((np.diff(ending, prepend=False) & ending).sum()) + ending.sum() / size)
         total += telling + quiet_share * (whole - telling)
     return max(total, 1.0)
 
