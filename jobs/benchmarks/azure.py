@@ -47,8 +47,7 @@ _TREES = TreesConfig(rounds=300, leaves=4, min_rows=1000, learning_rate=0.05)
 _HORIZONS = {"24h": 24.0, HORIZON: 48.0}
 # All settings were chosen by the likelihood of validation machines, on folds of another seed than any that is judged.
 _NETWORK = NetworkConfig(
-    name="tcn", kernel=5, hidden=32, layers=4, learning_rate=3e-3, batch_size=16, epochs=40, steps=0,
-    quiet_share=1.0, patience=10, dropout=0.2, noise=0.1
+    name="tcn", kernel=5, hidden=32, layers=4, learning_rate=3e-3, epochs=40, patience=10, dropout=0.2, noise=0.1
 )
 # Ages of components name a machine's day as a time stamp would; from 23 failures a network learns such days by heart.
 _AGES = ("since_service", *(f"since_service.comp{number}" for number in range(1, 5)))

@@ -48,9 +48,7 @@ CONFIG = ModelConfig(
         horizons={"10": 10, "20": 20, "50": 50}, edges=tuple(float(e) for e in range(5, 126, 5)), cap=CAP
     ),
     # Chosen on held-out training engines of FD001; see docs/decisions.md.
-    network=NetworkConfig(
-        channel_hidden=24, layers=3, kernel=5, epochs=30, steps=0, patience=30, quiet_share=1.0, mean_weight=10.0
-    ),
+    network=NetworkConfig(layers=3, kernel=5, batch_size=4, epochs=30, patience=30, mean_weight=10.0),
     trees=TreesConfig(),
 )
 Numbers = npt.NDArray[np.float64]
