@@ -21,7 +21,7 @@ from models.windows import channels_of
 SENSORS = 24
 CONFIG = ModelConfig(
     window=WindowConfig(length=16),
-    network=NetworkConfig(hidden=8, layers=1, kernel=3, epochs=2, batch_size=64),
+    network=NetworkConfig(name="tcn", hidden=8, layers=1, kernel=3, epochs=2, batch_size=64),
 )
 CHANNELS = channels_of([(f"s{i:02d}", "number", "1") for i in range(SENSORS)])
 
