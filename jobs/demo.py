@@ -32,7 +32,7 @@ from jobs.service import Client, running, wait_until_ready
 from models.config import NetworkConfig
 
 TRIALS = 3  # the demo's patience; `millwright tune` takes the configured numbers, and the network that is the default:
-# it takes four times as long as this one, which two cores search for three plants in a minute and a half.
+# it takes over three times as long as this one, which two cores search for three plants in a minute and a half.
 NETWORK = {"name": "tcn", "hidden": 48, "layers": 4, "kernel": 5, "learning_rate": 3e-3, "epochs": 8}
 NUM_TIMED = 60  # requests behind a latency
 

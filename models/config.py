@@ -84,13 +84,11 @@ class NetworkConfig(Frozen):
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     epochs: int = Field(30, ge=1)
-    steps: int = Field(0, ge=0)  # of the optimizer at most, rounded up to whole epochs; 0 is no limit
     patience: int = Field(8, ge=1)
     batch_size: int = Field(16, ge=1)
     pretrain_epochs: int = Field(0, ge=0)  # of the network `channels`: epochs on hidden patches, before the first
     noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
     hide: float = Field(0.0, ge=0, lt=1)  # share of a piece's channels that training hides, as if they were missing
-    quiet_share: float = Field(1.0, gt=0, le=1)  # of the pieces without a failure to come, which stand for the others
     crop: int = Field(256, ge=8)  # training sees pieces of at most so many steps, with their left context
     random_start: float = Field(0.0, ge=0, le=1)  # share of pieces whose left context is hidden in training
     mean_weight: float = Field(0.0, ge=0)  # of the squared error of E[min(T, cap)] / cap, beside the likelihood

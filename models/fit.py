@@ -17,14 +17,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from models.config import ModelConfig, NetworkConfig
+from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import usual_hazard_over
 from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
 from models.networks import HazardNetwork, Member, build, split_modes
-from models.pieces import Batch, Piece, batched, cut, pieces_an_epoch, shuffled_groups, stack
+from models.pieces import Batch, Piece, batched, cut, shuffled_groups, stack
 from models.pretrain import pretrain, require_channels
 from models.scaling import moving, scaling_of
 from models.windows import Channel
@@ -60,7 +60,6 @@ class NetworkFit:
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
         self._near = max(config.hazard.horizons.values(), default=0.0)
-        self.epochs = _epochs(config.network, train, self._near)
         self.scaling = scaling_of(train, channels, ignore=config.network.ignore)
         moves = set(moving(self.scaling, train))
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
@@ -83,7 +82,7 @@ class NetworkFit:
     def done(self) -> bool:
         """All epochs are over, or validation has not gained for ``patience`` of them."""
         network = self.config.network
-        return self._epoch >= self.epochs or self._epoch - self._best_epoch >= network.patience
+        return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
 
     @property
     def best_loss(self) -> float:
@@ -109,15 +108,12 @@ class NetworkFit:
             for number, group in enumerate(shuffled_groups(self._train, self._shuffle_bytes, rng=rng)):
                 share = float(self._usable[group].sum() / self._usable.sum())
                 sequences = [self._train[index] for index in group]
-                pieces = cut(
-                    sequences, network.crop, rng=rng, random_start=network.random_start,
-                    quiet_share=network.quiet_share, near=self._near,
-                )  # fmt: skip
+                pieces = cut(sequences, network.crop, rng=rng, random_start=network.random_start)
                 batches = batched(pieces, network.batch_size, rng=rng)
                 if number == 0:
                     torch.manual_seed(int(rng.integers(2**62)))
                 for place, batch in enumerate(batches):
-                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / self.epochs)
+                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / network.epochs)
                     loss, count = self._step(self._stacked(batch))
                     total, steps = total + loss, steps + count
                 before += share
@@ -212,7 +208,7 @@ class NetworkFit:
         ).to(self.device)  # fmt: skip
 
     def _step(self, batch: Batch) -> tuple[float, float]:
-        """One step of the optimizer; the sum of the steps' losses, mean over members, and how many they stand for."""
+        """One step of the optimizer; the sum of the steps' losses, mean over members, and their number."""
         network, members = self.config.network, self.network.members
         count = int(batch.usable.sum())
         known = max(1, int((~batch.target.isnan() & batch.usable).sum()))
@@ -231,7 +227,7 @@ class NetworkFit:
         decay = min(network.average, done / (done + 10))
         averaged = [self._averaged[name] for name in self._weights]
         torch._foreach_lerp_(averaged, list(self._weights.values()), 1 - decay)
-        return total, float((batch.usable * batch.weight).sum())
+        return total, float(count)
 
     def _losses(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Of a network's output: sums over usable steps of negative log-likelihood, squared error of
@@ -244,7 +240,7 @@ class NetworkFit:
         known = batch.usable & ~batch.target.isnan()
         error = (self._mean(logits) - batch.target.nan_to_num()) / self._cap
         named = (mode_loss(of_modes, batch.mode) * batch.usable).sum() if self.modes.names else None
-        return nll, (error * error * known * batch.weight).sum(), named
+        return nll, (error * error * known).sum(), named
 
     def _validated(self) -> tuple[float, float]:
         """Mean negative log-likelihood, and mean squared error of E[min(T, cap)] / cap, of the averaged weights."""
@@ -260,14 +256,6 @@ class NetworkFit:
                 sums += [float(nll), float(batch.usable.sum()), float(squared), float(known)]
         self.network.load_state_dict(own)
         return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
-
-
-def _epochs(network: NetworkConfig, sequences: Ordered[Sequence], near: float) -> int:
-    """Epochs of the training, within the limit of steps; a long history needs fewer to learn as much."""
-    if not network.steps:
-        return network.epochs
-    pieces = pieces_an_epoch(sequences, network.crop, quiet_share=network.quiet_share, near=near)
-    return min(network.epochs, math.ceil(network.steps / math.ceil(pieces / network.batch_size)))
 
 
 def _require_usable(sequences: Ordered[Sequence], part: str) -> None:

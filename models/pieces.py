@@ -8,18 +8,16 @@ Legend: B pieces, T steps, R receptive field, C channels, K1 hazard bins.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.features import Sequence
 from models.hazard import exposure
-from models.labels import END, FINDING, UNNAMED, soft_events
+from models.labels import END, UNNAMED, soft_events
 from models.modes import NO_MODES, Modes
 
 
@@ -31,14 +29,12 @@ class Piece:
     start: int
     stop: int
     alone: bool = False
-    weight: float = 1.0  # how many pieces like it stands for
 
 
 @dataclass(frozen=True)
 class Batch:
     """values [B, R - 1 + T, C]; exposed and failed [B, T, K1]; target [B, T] of E[min(T, cap)], NaN where the
-    censoring hides it; usable [B, T]; mode [B, T] the number of the mode to learn, or -1; weight [B, 1] of
-    ``Piece``, which is in exposed and failed already."""
+    censoring hides it; usable [B, T]; mode [B, T] the number of the mode to learn, or -1."""
 
     values: Tensor
     exposed: Tensor
@@ -46,24 +42,20 @@ class Batch:
     target: Tensor
     usable: Tensor
     mode: Tensor
-    weight: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
             self.values.to(device), self.exposed.to(device), self.failed.to(device), self.target.to(device),
-            self.usable.to(device), self.mode.to(device), self.weight.to(device),
+            self.usable.to(device), self.mode.to(device),
         )  # fmt: skip
 
 
 def cut(
-    sequences: Ordered[Sequence], size: int, *, rng: np.random.Generator | None = None, random_start: float = 0.0,
-    quiet_share: float = 1.0, near: float = 0.0,
-) -> list[Piece]:  # fmt: skip
+    sequences: Ordered[Sequence], size: int, *, rng: np.random.Generator | None = None, random_start: float = 0.0
+) -> list[Piece]:
     """Every usable step in exactly one piece of at most ``size`` steps.
 
-    With ``rng`` the cuts fall at random, the pieces are shuffled, and a share ``random_start`` is alone. Of the pieces
-    without an end within ``near`` only ``quiet_share``, drawn at random, come, and stand for the others: the sum of
-    losses stays what it is in the mean (Horvitz & Thompson 1952), at a fraction of the cost where failures are rare.
+    With ``rng`` the cuts fall at random, the pieces are shuffled, and a share ``random_start`` is alone.
     """
     pieces = []
     for sequence in sequences:
@@ -74,36 +66,11 @@ def cut(
         offset = 0 if rng is None else int(rng.integers(size))
         for start in range(first - offset, last, size):
             begin, end = max(start, first), min(start + size, last)
-            if not sequence.usable[begin:end].any():
-                continue
-            weight = 1.0
-            if rng is not None and quiet_share < 1 and not _ending(sequence, begin, end, near).any():
-                if rng.random() >= quiet_share:
-                    continue
-                weight = 1 / quiet_share
-            pieces.append(Piece(sequence, begin, end, rng is not None and rng.random() < random_start, weight))
+            if sequence.usable[begin:end].any():
+                pieces.append(Piece(sequence, begin, end, rng is not None and rng.random() < random_start))
     if rng is not None:
         return [pieces[i] for i in rng.permutation(len(pieces))]
     return pieces
-
-
-def _ending(sequence: Sequence, begin: int, end: int, near: float) -> NDArray[np.bool_]:
-    """Usable steps of a piece that a failure, or a confirmed finding, follows within ``near``."""
-    ends = sequence.event[begin:end] | (sequence.ended_by[begin:end] == FINDING)
-    found: NDArray[np.bool_] = sequence.usable[begin:end] & ends & (sequence.time[begin:end] <= near)
-    return found
-
-
-def pieces_an_epoch(sequences: Ordered[Sequence], size: int, *, quiet_share: float, near: float) -> float:
-    """About how many pieces ``cut`` gives."""
-    total = 0.0
-    for sequence in sequences:
-        whole, telling = math.ceil(sequence.usable.sum() / size), 0.0
-        if quiet_share < 1:
-            ending = _ending(sequence, 0, len(sequence.time), near)
-            telling = min(whole, int((np.diff(ending, prepend=False) & ending).sum()) + ending.sum() / size)
-        total += telling + quiet_share * (whole - telling)
-    return max(total, 1.0)
 
 
 def batched(pieces: list[Piece], size: int, *, rng: np.random.Generator | None = None) -> list[list[Piece]]:
@@ -167,8 +134,6 @@ def stack(
         mode[row, :own] = modes.classes(sequence.mode[piece.start : piece.stop])
         ended_by[row, :own] = sequence.ended_by[piece.start : piece.stop]
     died, weight = soft_events(time.ravel(), event.ravel(), ended_by.ravel(), within=finding_within)
-    stands = np.array([[piece.weight] for piece in pieces], np.float32)
-    weight = weight * np.repeat(stands[:, 0], length)
     exposed, failed = (x * weight[:, None] for x in exposure(edges, time.ravel(), died))
     target = np.where(event | (time >= cap), np.minimum(time, cap), np.nan)
     shape = (*time.shape, len(edges) + 1)
@@ -179,5 +144,4 @@ def stack(
         torch.from_numpy(target.astype(np.float32)),
         torch.from_numpy(usable),
         torch.from_numpy(np.where(event & (time <= mode_within), mode, UNNAMED)),
-        torch.from_numpy(stands),
     )

@@ -23,6 +23,17 @@ def home(tmp_path: Path) -> Home:
     return open_home(tmp_path / "home", create=True, environment={})
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in a trial; threads that wait for each other make small tensors slow, and sums in another order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray is up; a job's own ``ray_session`` inside the test changes nothing."""

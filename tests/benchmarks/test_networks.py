@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +26,9 @@ from models.scaling import Scaling
 from models.spec import BundleSpec, Lineage, Usual
 from models.windows import channels_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 ROUNDS, NUM_SENSORS = 300, 22
 CHANNELS = channels_of([(f"s{i:02d}", "number", "1") for i in range(NUM_SENSORS)])  # 24 with context
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def milliseconds(function: Callable[[], object], rounds: int = ROUNDS) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,10 @@ from models.fit import NetworkFit, Sequence
 from models.hazard import exposure, log_likelihood, probability_within, restricted_mean, sigmoid
 from models.loss import RestrictedMean, negative_log_likelihood
 from models.networks import NetworkModel
-from models.pieces import Piece, cut, pieces_an_epoch, stack
+from models.pieces import cut, stack
 from models.windows import Channel
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EDGES = (12.0, 24.0, 48.0)
 CHANNELS = (Channel("wear", "vibration", "mm/s"), Channel("load", "ratio", "1"))
@@ -24,15 +24,6 @@ CONFIG = ModelConfig(
     hazard=HazardConfig(horizons={"24h": 24}, edges=EDGES),
     network=NetworkConfig(hidden=8, layers=3, kernel=2, epochs=8, crop=32, batch_size=4, learning_rate=0.02),
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in a trial; threads that wait for each other make small tensors slow, and sums in another order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def machine(seed: int, *, fails: bool = True, steps: int = 120) -> Sequence:
@@ -221,14 +212,6 @@ def test_an_empty_part_is_refused() -> None:
         NetworkFit(train, validate, CONFIG, CHANNELS)
 
 
-def test_a_limit_of_steps_is_kept_to_whole_epochs() -> None:
-    train, validate = parts()  # 8 machines x 4 pieces of 32 steps, 4 a batch: 8 steps an epoch
-    for steps, epochs in ((0, 8), (1, 1), (8, 1), (9, 2), (1000, 8)):
-        chosen = {"steps": steps, "quiet_share": 1.0}
-        limited = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update=chosen)})
-        assert NetworkFit(train, validate, limited, CHANNELS).epochs == epochs
-
-
 def test_more_wear_never_lengthens_life() -> None:
     config = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"members": 2, "epochs": 12})})
     fit = NetworkFit(*parts(), config, CHANNELS)
@@ -243,21 +226,3 @@ def test_more_wear_never_lengthens_life() -> None:
     life = restricted_mean(sigmoid(logits), EDGES, EDGES[-1]).reshape(30, 11)
     assert (np.diff(life, axis=1) < 0.05 * EDGES[-1]).all(), "nowhere clearly longer"
     assert (np.diff(life.mean(axis=0)) <= 1e-3).all()
-
-
-def test_quiet_pieces_stand_for_those_that_are_left_out() -> None:
-    sequences = [machine(i, fails=i % 2 == 0, steps=128) for i in range(40)]  # 20 failures
-    rng, counts, weights = np.random.default_rng(0), [], []
-    for _ in range(100):
-        pieces = cut(sequences, 32, rng=rng, quiet_share=0.25, near=24)
-        telling = [p for p in pieces if p.weight == 1]
-        near = (p.sequence.event[p.start : p.stop] & (p.sequence.time[p.start : p.stop] <= 24) for p in telling)
-        assert sum(int(steps.sum()) for steps in near) == 20 * 24
-        counts.append(len(pieces))
-        weights.append(sum(p.weight * (p.stop - p.start) for p in pieces))
-    assert np.mean(weights) == pytest.approx(40 * 128, rel=0.03)
-    batch = stack(pieces, 15, EDGES, 48)
-    plain = stack([Piece(p.sequence, p.start, p.stop) for p in pieces], 15, EDGES, 48)
-    np.testing.assert_allclose(batch.exposed, plain.exposed * batch.weight[:, :, None])
-    expected = pieces_an_epoch(sequences, 32, quiet_share=0.25, near=24)
-    assert expected == pytest.approx(np.mean(counts), rel=0.25)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,8 @@ from models.scaling import Scaling
 from models.spec import BundleSpec, Lineage, Usual
 from models.windows import Channel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EDGES = (12.0, 24.0, 48.0)
 CHANNELS = (Channel("wear", "vibration", "mm/s"), Channel("heat", "temperature", "degC"))
 MODES = Modes(("seal", "shaft"), (0.5, 0.5), (0, 1))
@@ -36,14 +37,6 @@ CONFIG = ModelConfig(
     window=WindowConfig(length=16), hazard=HazardConfig(horizons={"24h": 24, "48h": 48}, edges=EDGES),
     network=NetworkConfig(hidden=8, layers=3, kernel=2, epochs=8, crop=32, batch_size=4, learning_rate=0.02),
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def machine(seed: int, mode: int, *, steps: int = 120, named: bool = True) -> Sequence:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -20,6 +19,8 @@ from models.regimes import Regimes
 from models.scaling import Scaling
 from models.windows import Channel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KERNEL, R, T = 2, 8, 23
 CHANNELS = tuple(Channel(name, "number", "1") for name in ("one", "twin", "noise"))
 PLAIN = Scaling((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -27,15 +28,6 @@ KEYED = Scaling(
     PLAIN.center, PLAIN.scale, regimes=Regimes((2,), ((-1.0,), (1.0,)), (1.0,)),
     center_in=(PLAIN.center, PLAIN.center), scale_in=(PLAIN.scale, PLAIN.scale),
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in a trial; threads that wait for each other make small tensors slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(**more: object) -> ModelConfig:
