@@ -15,7 +15,7 @@ from models.scaling import Scaling
 
 W, C = 16, 3
 SETTINGS = {
-    "channels": {"kernel": 4, "layers": 2, "channel_hidden": 8, "members": 2},
+    "channels": {"kernel": 2, "layers": 4, "channel_hidden": 8, "members": 2},
     "tcn": {"kernel": 2, "layers": 3},
     "gru": {"kernel": 4, "layers": 1},
 }
