@@ -22,25 +22,22 @@ from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.places import Place, reference
 from cluster.report import Progress, code_version
+from jobs.crossfit import members_of, whole
 from jobs.dataset import PlantData, load_plant, named_plants
 from jobs.ingest import over_ray
-from jobs.series.later import count_failures, judging, later_ticks
+from jobs.series.judged import Judged, judge
+from jobs.series.later import count_failures
 from jobs.series.modes import known_modes, mode_trust
 from jobs.trial import begin, configured
-from models.calibration import Calibration, fit_calibration
 from models.config import ModelConfig
-from models.conformal import Levels, fit_levels
-from models.episodes import AlarmRule
 from models.errors import InputError
 from models.features import Sequence
-from models.hazard import SequenceModel, WindowModel, log_likelihood, probability_within, usual_hazard_over
-from models.labels import doubtful_ticks
+from models.hazard import usual_hazard_over
 from models.modes import NO_MODES, Modes
 from models.scaling import MAX_ROWS
 from models.spec import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.split import Split
-from models.thresholds import alarm_threshold
-from models.windows import Channel, Float, windows_ending
+from models.windows import Channel
 
 CANDIDATES = "candidates.json"
 
@@ -59,6 +56,8 @@ class Study:
     validate: Ordered[Sequence]
     num_failures: int  # distinct failures in the training part
     modes: Modes = NO_MODES
+    by_machine: bool = False  # parts differ by machine, not by time
+    scaled_by: Ordered[Sequence] | None = None  # whose values scale a network; None: those of the training part
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,6 @@ class Candidate:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Judged:
-    calibration: Calibration
-    log_likelihood: float
-    threshold: float
-    levels: Levels
-    mode_trust: float = 1.0
-
-
 def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
     """The training and validation parts of a plant under its own clock."""
     config = config.model_copy(update={"clock": data.clock})
@@ -88,6 +78,7 @@ def study_of(data: PlantData, split: Split, config: ModelConfig) -> Study:
     return Study(
         data.plant, data.channels, config, tuple(sorted(set(data.machine_types.values()))), data.version, data.doubts,
         train, validate, count_failures(train, config.clock), known_modes(train, data.failure_modes, config.clock),
+        split.by_machine,
     )  # fmt: skip
 
 
@@ -131,19 +122,24 @@ def _require_learnable(study: Study, data: PlantData) -> None:
         )  # fmt: skip
 
 
-def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], state: bytes) -> Candidate:
-    """The network of a trial's saved state, exported and bundled."""
+def network_candidate(study: Study, bundles: Place, choices: dict[str, Any], *states: bytes) -> Candidate:
+    """The network of a trial's saved state, or of those of all members, exported and bundled."""
     from models.export import export_onnx, export_reasons
-    from models.networks import NetworkModel, weights_of
+    from models.networks import NetworkModel, joined, weights_of
 
-    began = time.monotonic()
-    fit = begin(study, choices)
-    fit.restore(state)
-    network = fit.best()
-    judged, trust = _judge(study, NetworkModel(network)), 1.0
-    if study.modes.names:
-        trust = mode_trust(study.validate, NetworkModel(network), study.modes, study.config)
-    scaling = ScalingNumbers.of(fit.scaling)
+    began, members = time.monotonic(), members_of(study, choices)
+    fits = [begin(member, {}) for member in members]
+    for fit, state in zip(fits, states, strict=True):
+        fit.restore(state)
+    networks = [fit.best() for fit in fits]
+    heard = [
+        (member.validate, NetworkModel(own)) for member, own in zip(members, networks, strict=True)
+    ]  # fmt: skip
+    network, validate = joined(networks), study.validate
+    study = whole(study) if len(members) > 1 else study
+    judged = judge(heard, study.config, compared=validate)
+    trust = mode_trust(heard, study.modes, study.config) if study.modes.names else 1.0
+    scaling = ScalingNumbers.of(fits[0].scaling)
     weights, config = weights_of(network), configured(study.config, choices)
     onnx = export_onnx(
         network, judged.calibration, config.window.length, len(study.channels), mode_shares=study.modes.shares,
@@ -162,7 +158,7 @@ def baseline(study: Study, bundles: Place, *, sensors: bool) -> Candidate:
 
     began = time.monotonic()
     model = fit_trees(study.train, study.validate, study.config, study.channels, sensors=sensors)
-    judged = _judge(study, model)
+    judged = judge([(study.validate, model)], study.config)
     scaling = None if model.scaling is None else ScalingNumbers.of(model.scaling)
     weights = model.to_text()
     return _bundle(study, bundles, model.kind, study.config, judged, began=began, weights=weights, scaling=scaling)
@@ -184,39 +180,13 @@ def write_candidates(bundles: Place, candidates: list[Candidate]) -> None:
     write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))
 
 
-def _judge(study: Study, model: WindowModel) -> _Judged:
-    ticks, failures = later_ticks(study.validate, study.config.clock)
-    hazards = study.config.hazard
-    judged = judging(study.validate, study.config.clock)
-    logits = np.concatenate([_logits(model, s, study.config.window.length) for s in judged])
-    # Whoever was replaced on a confirmed finding survived nothing: its last ticks count neither way.
-    doubtful = [doubtful_ticks(s.time, s.ended_by, within=hazards.alarm_within)[s.usable] for s in judged]
-    seen = np.where(np.concatenate(doubtful), 0.0, ticks.time)
-    calibration = fit_calibration(logits, hazards.edges, seen, ticks.event, num_failures=failures)
-    hazard = calibration.hazard(logits)
-    risk = probability_within(hazard, hazards.edges, hazards.horizons[alarm_horizon(study.config)])
-    return _Judged(
-        calibration, float(log_likelihood(hazard, hazards.edges, seen, ticks.event).mean()),
-        alarm_threshold(ticks, risk, AlarmRule.of(hazards)), fit_levels(hazard, hazards.edges, ticks),
-    )  # fmt: skip
-
-
-def _logits(model: WindowModel, sequence: Sequence, length: int) -> Float:
-    """Logits of every usable tick; a network answers all of a history's windows in one pass."""
-    rows = np.flatnonzero(sequence.usable)
-    if isinstance(model, SequenceModel):
-        found: Float = model.sequence_logits(sequence.values)[rows]
-        return found
-    return model.logits(windows_ending(sequence.values, rows, length))
-
-
 def alarm_horizon(config: ModelConfig) -> str:
     """48 h where it is served, else the middle one of the horizons."""
     return config.hazard.alarm_horizon
 
 
 def _bundle(
-    study: Study, bundles: Place, kind: Any, config: ModelConfig, judged: _Judged, *, began: float,
+    study: Study, bundles: Place, kind: Any, config: ModelConfig, judged: Judged, *, began: float,
     weights: bytes | str, onnx: bytes | None = None, reasons: bytes | None = None,
     scaling: ScalingNumbers | None = None,
 ) -> Candidate:  # fmt: skip

@@ -15,6 +15,7 @@ from cluster.places import Place, place_of, reference
 from cluster.registry import Tracking, bundle_folder, champion
 from cluster.report import Progress, Report, code_version
 from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, studies_of
+from jobs.crossfit import members_of
 from jobs.promote import crown
 from jobs.trial import begin
 
@@ -83,15 +84,38 @@ def fit_baseline(study: Study, bundles: str, sensors: bool, seed: int | None = N
     return baseline(study, place_of(bundles), sensors=sensors)
 
 
+def cross_fitted(
+    study: Study, shared: ray.ObjectRef[Study], bundles: Place, choices: dict[str, Any]
+) -> ray.ObjectRef[Candidate]:
+    """Tasks, one core each, for every member of the study's network, and one that bundles them."""
+    states = [fit_member.remote(shared, choices, number) for number in range(study.config.network.folds)]
+    return bundle_network.remote(shared, reference(bundles), choices, *states)
+
+
+@ray.remote(num_cpus=1)
+def fit_member(study: Study, choices: dict[str, Any], number: int) -> bytes:
+    """The state of a cross-fitted network's member, trained to its end."""
+    return _fitted(members_of(study, choices)[number])
+
+
+@ray.remote(num_cpus=1)
+def bundle_network(study: Study, bundles: str, choices: dict[str, Any], *states: bytes) -> Candidate:
+    """A network of trained states, one a member."""
+    return network_candidate(study, place_of(bundles), choices, *states)
+
+
 @ray.remote(num_cpus=1)
 def fit_network(study: Study, bundles: str, choices: dict[str, Any], state: bytes | None = None) -> Candidate:
     """A network trained to its end; or, given the ``state`` of a trial, just bundled."""
+    states = [_fitted(member) for member in members_of(study, choices)] if state is None else [state]
+    return network_candidate(study, place_of(bundles), choices, *states)
+
+
+def _fitted(study: Study) -> bytes:
     import torch
 
     torch.set_num_threads(1)
-    if state is None:
-        fit = begin(study, choices)
-        while not fit.done:
-            fit.epoch()
-        state = fit.state()
-    return network_candidate(study, place_of(bundles), choices, state)
+    fit = begin(study, {})
+    while not fit.done:
+        fit.epoch()
+    return fit.state()

@@ -58,7 +58,10 @@ def begin(study: Study, config: dict[str, Any]) -> NetworkFit:
     """A fit of the study's data with ``config`` over the study's own network settings."""
     from models.fit import NetworkFit
 
-    return NetworkFit(study.train, study.validate, configured(study.config, config), study.channels, modes=study.modes)
+    return NetworkFit(
+        study.train, study.validate, configured(study.config, config), study.channels, modes=study.modes,
+        scaled_by=study.scaled_by,
+    )  # fmt: skip
 
 
 def configured(config: ModelConfig, choices: dict[str, Any]) -> ModelConfig:

@@ -80,6 +80,7 @@ class NetworkConfig(Frozen):
     layers: int = Field(3, ge=1)
     kernel: int = Field(4, ge=2)
     members: int = Field(1, ge=1)  # networks from other seeds that answer as one
+    folds: int = Field(1, ge=1)  # where parts differ by machine: members that each leave out another share of them
     dropout: float = Field(0.1, ge=0, lt=1)
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)

@@ -50,7 +50,9 @@ class NetworkFit:
         device: str = "cpu",
         shuffle_bytes: int = SHUFFLE_BYTES,
         modes: Modes = NO_MODES,
+        scaled_by: Ordered[Sequence] | None = None,
     ) -> None:
+        """``scaled_by`` (default ``train``): members that answer as one share a scaling, whatever each trains on."""
         _require_usable(train, "training")
         _require_usable(validate, "validation")
         self.config, self.device, self.modes = config, torch.device(device), modes
@@ -60,8 +62,9 @@ class NetworkFit:
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
         self._near = max(config.hazard.horizons.values(), default=0.0)
-        self.scaling = scaling_of(train, channels, ignore=config.network.ignore)
-        moves = set(moving(self.scaling, train))
+        scaled_by = train if scaled_by is None else scaled_by
+        self.scaling = scaling_of(scaled_by, channels, ignore=config.network.ignore)
+        moves = set(moving(self.scaling, scaled_by))
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
         self._used = [i for i in kept if i in moves] or kept
         with torch.random.fork_rng(devices=[]):

@@ -43,13 +43,16 @@ def _failures(sequences: Ordered[Sequence], clock: Clock) -> Iterator[tuple[str,
             yield s.machine, float(ends[at]), int(s.mode[steps[at]])
 
 
-def mode_trust(validate: Ordered[Sequence], model: NetworkModel, modes: Modes, config: ModelConfig) -> float:
-    """``models.modes.fit_trust`` on the later slice: steps within the longest horizon before a named failure."""
+def mode_trust(heard: Ordered[tuple[Ordered[Sequence], NetworkModel]], modes: Modes, config: ModelConfig) -> float:
+    """``models.modes.fit_trust`` on slices, each heard from a network that has not learned from it.
+
+    Counts steps within the longest horizon before a named failure.
+    """
     within = max(config.hazard.horizons.values(), default=0.0)
     logits = [np.empty((0, len(modes.names)), np.float32)]
     of_rows: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
     weights: list[npt.NDArray[np.float64]] = [np.empty(0)]
-    for s in validate:
+    for s, model in ((s, model) for part, model in heard for s in part):
         mode = np.where(s.event & s.usable & (s.time <= within), modes.classes(s.mode), UNNAMED)
         rows = np.flatnonzero(mode != UNNAMED)
         if len(rows):

@@ -11,6 +11,7 @@ M failure modes, whose logits follow the bins' wherever a network has any: K1 st
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
@@ -82,7 +83,8 @@ class HazardNetwork(nn.Module):
         super().__init__()
         self.num_bins = len(config.hazard.edges) + 1
         num_outputs = self.num_bins + num_modes
-        made = [Member(config, layout, num_outputs) for _ in range(config.network.members)]
+        num_members = config.network.members * config.network.folds
+        made = [Member(config, layout, num_outputs) for _ in range(num_members)]
         self.members = nn.ModuleList(made)
         self.num_outputs, self.receptive_field = num_outputs, made[0].body.receptive_field
         self.noise, self.hide, self.clip = config.network.noise, config.network.hide, scaling.clip
@@ -185,6 +187,18 @@ def build(
             do="Lower network.layers or network.kernel, or raise window.length",
         )  # fmt: skip
     return network
+
+
+def joined(networks: Sequence[HazardNetwork]) -> HazardNetwork:
+    """One network of all members of ``networks``, which share scaling and channels."""
+    first = networks[0]
+    shared = {name: t for name, t in first.state_dict().items() if not name.startswith("members.")}
+    for other in networks[1:]:
+        same = other.state_dict()
+        assert all(torch.equal(t, same[name]) for name, t in shared.items()), "members share one scaling"
+    whole = copy.deepcopy(first)
+    whole.members = nn.ModuleList(member for network in networks for member in network.members)
+    return whole
 
 
 def split_modes(logits: Logits, num_bins: int) -> tuple[Logits, Logits]:
