@@ -41,7 +41,7 @@ class NetworkTrial(ray.tune.Trainable):
         return metrics | {METRIC: self.fit.best_loss, "share_done": self._share(), "done": self.fit.done}
 
     def _share(self) -> float:
-        return 1.0 if self.fit.done else min(1.0, (self.iteration + 1) / self.fit.config.network.epochs)
+        return 1.0 if self.fit.done else min(1.0, (self.iteration + 1) / self.fit.epochs)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         (Path(checkpoint_dir) / STATE).write_bytes(self.fit.state())

@@ -85,6 +85,7 @@ class NetworkConfig(Frozen):
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     epochs: int = Field(30, ge=1)
+    train_steps: int = Field(0, ge=0)  # of histories that training reads in all, from which epochs follow; 0: `epochs`
     patience: int = Field(8, ge=1)
     batch_size: int = Field(16, ge=1)
     pretrain_epochs: int = Field(0, ge=0)  # of the network `channels`: epochs on hidden patches, before the first

@@ -76,6 +76,8 @@ class NetworkFit:
         self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
         self._averaged, self._best = _copy(self.network), _copy(self.network)
         self._weights = {n: t for n, t in self.network.state_dict().items() if t.is_floating_point()}
+        wanted = round(config.network.train_steps / max(1, int(self._usable.sum())))
+        self.epochs = max(1, wanted) if config.network.train_steps else config.network.epochs
         self._epoch, self._best_epoch, self._best_objective, self._best_loss = 0, 0, math.inf, math.inf
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.network.learning_rate, weight_decay=config.network.weight_decay
@@ -84,8 +86,7 @@ class NetworkFit:
     @property
     def done(self) -> bool:
         """All epochs are over, or validation has not gained for ``patience`` of them."""
-        network = self.config.network
-        return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
+        return self._epoch >= self.epochs or self._epoch - self._best_epoch >= self.config.network.patience
 
     @property
     def best_loss(self) -> float:
@@ -116,7 +117,7 @@ class NetworkFit:
                 if number == 0:
                     torch.manual_seed(int(rng.integers(2**62)))
                 for place, batch in enumerate(batches):
-                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / network.epochs)
+                    self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / self.epochs)
                     loss, count = self._step(self._stacked(batch))
                     total, steps = total + loss, steps + count
                 before += share

@@ -6,9 +6,7 @@ knows that it is one. Test engines are read by training as nothing, and by scori
 
 from __future__ import annotations
 
-import gzip
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, Report
 from cluster.sources import write_source
 from jobs import ingest
+from jobs.benchmarks.cmapss_files import SENSORS, data_file, read_labels
 from jobs.candidates import Candidate, Study, study_of
 from jobs.dataset import PlantData, load_plant
 from jobs.promote import crown
@@ -40,7 +39,6 @@ from models.source import CsvFormat, MachineFrom, SensorColumn, SourceDescriptio
 
 CAP = 125.0  # cycles; the protocol's clipping of remaining life
 SUBSETS = ("FD001", "FD002", "FD003", "FD004")
-SENSORS = tuple(f"setting_{i}" for i in range(1, 4)) + tuple(f"sensor_{i:02d}" for i in range(1, 22))
 CONFIG = ModelConfig(
     clock=Clock(step_s=1, life_unit="cycle"),
     window=WindowConfig(length=128, carry=0),
@@ -48,7 +46,9 @@ CONFIG = ModelConfig(
         horizons={"10": 10, "20": 20, "50": 50}, edges=tuple(float(e) for e in range(5, 126, 5)), cap=CAP
     ),
     # Chosen on held-out training engines of FD001; see docs/decisions.md.
-    network=NetworkConfig(layers=3, kernel=5, batch_size=4, epochs=20, patience=20, mean_weight=10.0, folds=3),
+    network=NetworkConfig(
+        layers=3, kernel=5, batch_size=4, train_steps=600_000, patience=100, mean_weight=10.0, folds=3
+    ),
     trees=TreesConfig(),
 )
 Numbers = npt.NDArray[np.float64]
@@ -158,7 +158,7 @@ def description(data: Path, subset: str) -> SourceDescription:
 
     def stream(part: str) -> Stream:
         return Stream(
-            name=part, role="readings", files=_file(data, part, subset).name,
+            name=part, role="readings", files=data_file(data, part, subset).name,
             csv=CsvFormat(delimiter="whitespace", columns=columns),
             time=TimeFormat(column="cycle", format="counter", step_s=1), machine_type="turbofan", sensors=sensors,
             machine=MachineFrom(kind="column", column="unit", prefix=f"{part}-"), run_to_failure=part == "train",
@@ -166,47 +166,6 @@ def description(data: Path, subset: str) -> SourceDescription:
 
     streams = (stream("train"), stream("test"))
     return SourceDescription(plant=f"cmapss-{subset}", root=str(data.resolve()), clock=CONFIG.clock, streams=streams)
-
-
-def read_labels(data: Path, subset: str) -> Numbers:
-    """Cycles left after each test engine's last row. Raises InputError naming the file that is missing or not whole."""
-    if not data.is_dir():
-        raise InputError(
-            "No such folder", expected="a folder with NASA's C-MAPSS files", found=str(data), do="Check --data"
-        )
-    files = {part: _file(data, part, subset) for part in ("train", "test", "RUL")}
-    for part in ("train", "test"):
-        _numbers(files[part], columns=2 + len(SENSORS))  # a figure from half a file would be no figure
-    return _numbers(files["RUL"], columns=1)
-
-
-def _file(data: Path, part: str, subset: str) -> Path:
-    """The plain file where both are there: one of them must not be read as a second delivery."""
-    for suffix in ("txt", "txt.gz"):
-        if (path := data / f"{part}_{subset}.{suffix}").is_file():
-            return path
-    raise InputError(
-        "A file is missing", expected=f"{part}_{subset}.txt or .txt.gz", found="none", where=data,
-        do="Name the folder of NASA's C-MAPSS files with --data",
-    )  # fmt: skip
-
-
-def _numbers(path: Path, *, columns: int) -> Numbers:
-    """Every number of a file, row by row. Raises InputError where it is no table of whole rows."""
-    expected = "one number a line" if columns == 1 else f"{columns} numbers a line"
-    try:
-        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found = np.array(text.split(), float)
-        wrong = "" if len(found) else "nothing"
-        wrong = wrong or (f"{len(found):,} numbers" if len(found) % columns else "")
-        wrong = wrong or ("" if np.isfinite(found).all() else "a number that is not finite")
-        wrong = wrong or ("a negative one" if columns == 1 and (found < 0).any() else "")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        wrong = str(error)
-    if wrong:
-        what = "labels" if columns == 1 else "rows of engines"
-        raise InputError(f"Unreadable {what}", expected=expected, found=wrong, where=path, do="Fetch NASA's file again")
-    return found
 
 
 def remaining_life(candidate: Candidate, data: PlantData, machines: list[str], cache: Path) -> Numbers:
@@ -260,7 +219,7 @@ def _train(
     seeds, place = len(studies), reference(folders)
     shared = [ray.put(study) for study in studies]
     choices = [{"seed": seed} for seed in range(seeds)]
-    tasks = [cross_fitted(*each, folders, chosen) for *each, chosen in zip(studies, shared, choices, strict=True)]
+    tasks = [cross_fitted(study, own, folders, c) for study, own, c in zip(studies, shared, choices, strict=True)]
     tasks += [fit_baseline.remote(study, place, True, seed) for seed, study in enumerate(shared)]
     tasks.append(fit_baseline.remote(shared[0], place, False))
     waiting = list(tasks)

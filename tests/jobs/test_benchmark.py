@@ -13,7 +13,8 @@ from cluster.registry import champion
 from cluster.report import Silent
 from jobs import benchmark
 from jobs.benchmarks import cmapss
-from jobs.benchmarks.cmapss import description, read_labels
+from jobs.benchmarks.cmapss import description
+from jobs.benchmarks.cmapss_files import read_labels
 from models.errors import InputError
 
 NASA = Path(__file__).parents[3] / "shared" / "data" / "cmapss"
@@ -52,7 +53,7 @@ def write_subset(folder: Path, *, train: int = 10, test: int = 4, compress: bool
 def test_both_protocols_stand_beside_their_baseline(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch, compress: bool
 ) -> None:
-    quick = cmapss.CONFIG.network.model_copy(update={"epochs": 2, "hidden": 8})
+    quick = cmapss.CONFIG.network.model_copy(update={"epochs": 2, "train_steps": 0, "hidden": 8})
     trees = cmapss.CONFIG.trees.model_copy(update={"rounds": 20})
     monkeypatch.setattr(cmapss, "CONFIG", cmapss.CONFIG.model_copy(update={"network": quick, "trees": trees}))
     write_subset(tmp_path, compress=compress)

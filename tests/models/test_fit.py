@@ -180,6 +180,17 @@ def test_it_stops_when_validation_no_longer_gains() -> None:
     assert last < 50
 
 
+def test_a_training_of_so_many_steps_takes_as_many_epochs_as_its_histories_need() -> None:
+    train, validate = parts()  # 8 machines of 120 steps
+    for steps, epochs in ((0, 8), (3 * 960, 3), (3 * 960 + 400, 3), (3 * 960 + 500, 4), (100, 1)):
+        network = CONFIG.network.model_copy(update={"train_steps": steps})
+        fit = NetworkFit(train, validate, CONFIG.model_copy(update={"network": network}), CHANNELS)
+        assert fit.epochs == epochs
+        while not fit.done:
+            last = fit.epoch()
+        assert last["epoch"] == epochs
+
+
 def test_steps_that_are_not_usable_teach_nothing() -> None:
     train, validate = parts()
     spoiled = [
