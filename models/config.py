@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Frozen(BaseModel):
@@ -43,7 +43,7 @@ class WindowConfig(Frozen):
 class HazardConfig(Frozen):
     """Bins of the time to failure in life units; the last bin is open.
 
-    ``edges`` are the inner edges; every horizon must be one of them.
+    ``edges`` are the inner edges; every horizon must be one of them, and there is at least one.
     """
 
     horizons: dict[str, float] = {"24h": 24.0, "48h": 48.0, "7d": 168.0}
@@ -58,8 +58,15 @@ class HazardConfig(Frozen):
 
     @property
     def alarm_within(self) -> float:
-        """The alarm's horizon in life units; 0 where there is none."""
-        return self.horizons[self.alarm_horizon] if self.horizons else 0.0
+        """The alarm's horizon in life units."""
+        return self.horizons[self.alarm_horizon]
+
+    @field_validator("horizons")
+    @classmethod
+    def _at_least_one(cls, horizons: dict[str, float]) -> dict[str, float]:
+        if not horizons:
+            raise ValueError('at least one horizon by its name, such as {"48h": 48}')
+        return horizons
 
     @model_validator(mode="after")
     def _horizons_are_edges(self) -> HazardConfig:

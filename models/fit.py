@@ -59,7 +59,7 @@ class NetworkFit:
         self._cap = config.hazard.cap or config.hazard.edges[-1]
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
-        self._near = max(config.hazard.horizons.values(), default=0.0)
+        self._near = max(config.hazard.horizons.values())
         self.scaling = scaling_of(train, channels, ignore=config.network.ignore)
         moves = set(moving(self.scaling, train))
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]

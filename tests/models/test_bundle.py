@@ -153,6 +153,13 @@ def test_a_wrong_specification_is_named_by_its_key(folder: Path) -> None:
         load_bundle(folder)
 
 
+def test_a_bundle_without_a_horizon_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "bundle.json").read_text())["config"]
+    _rewritten(folder, config=config | {"hazard": config["hazard"] | {"horizons": {}}})
+    with pytest.raises(InputError, match=r"Wrong 'config.hazard.horizons' in a bundle: .*at least one horizon"):
+        load_bundle(folder)
+
+
 @pytest.mark.parametrize(
     ("scaling", "why"),
     [
