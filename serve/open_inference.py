@@ -130,7 +130,7 @@ def tensor(found: dict[str, Any], model: Model, max_windows: int) -> Float:
 
 def _shape(found: Any, expected: list[int], max_windows: int) -> tuple[int, ...]:
     whole = isinstance(found, list) and len(found) == 3 and all(type(n) is int for n in found)
-    if not whole or found[1:] != expected or found[0] < 1:
+    if not whole or found[1:] != expected or found[0] < 0:
         raise InputError("Wrong shape", expected=[-1, *expected], found=str(found)[:80], where="inputs[0].shape")
     if found[0] > max_windows:
         raise TooLargeError("Too many windows", expected=f"at most {max_windows}", found=found[0], where="inputs[0]")
