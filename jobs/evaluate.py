@@ -32,7 +32,7 @@ from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
-from jobs.reporting.words import origin
+from jobs.reporting.words import on_condition, origin
 from models.bundle import Bundle
 
 COLUMNS = (
@@ -59,7 +59,8 @@ class EvaluateReport(Report):
         return table
 
     def _caption(self) -> str:
-        return "\n".join(f"{plant.name}: {plant.verdict}." for plant in self.plants)
+        doubts = [f"{plant.name}: {text}." for plant in self.plants if (text := on_condition(plant))]
+        return "\n".join([*(f"{plant.name}: {plant.verdict}." for plant in self.plants), *doubts])
 
 
 def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | None = None) -> EvaluateReport:

@@ -27,7 +27,7 @@ from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
-from models.labels import MachineLog
+from models.labels import CONDITION, MachineLog
 from models.source import MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
 from models.spec import BundleSpec, Lineage, Usual
 from models.windows import MachineEvents, channels_of, series_of
@@ -231,6 +231,46 @@ def test_each_failure_mode_is_judged_against_all_healthy_time(data: PlantData, t
     assert own["bearing"].note == "not enough failures (n = 1)"
     truly = [g.name for g in found.groups if g.kind == "true failure mode"]
     assert truly == ["bearing", "short_circuit, sudden"]
+
+
+def test_maintenance_on_condition_is_judged_under_both_bounds(data: PlantData, judged: Judged) -> None:
+    assert judged.result.on_condition is None
+    assert "replaced on condition" not in EvaluateReport(plants=[judged.result])._caption()
+    # M3 rose like M1, which failed; somebody saw it and replaced M3 at hour 750. M4 was serviced by the calendar.
+    replaced, serviced = np.array([at(750)]), np.array([at(760)])
+    logs = data.logs | {
+        "M3": MachineLog(serviced_us=replaced, serviced_known_us=replaced, serviced_as=np.array([CONDITION], np.int8)),
+        "M4": MachineLog(serviced_us=serviced, serviced_known_us=serviced),
+    }
+    usual = (0.01,) * (len(CONFIG.hazard.edges) + 1)
+    found = judge_plant(
+        replace(data, logs=logs), data.split_in_time(SETTINGS, CONFIG), {"network": bundle(hazard=usual)}, None
+    ).result
+    assert found.on_condition is not None and found.on_condition.num == 1
+    assert {b.kind for b in found.on_condition.bounds} == {c.kind for c in found.all.candidates}
+    logged, failed, never = found.on_condition.of("network")
+    assert [(b.assumed, b.caught, b.num_failures) for b in (logged, failed, never)] == [
+        ("logged", 1, 2), ("failed", 2, 3), ("never", 1, 2),
+    ]  # fmt: skip
+    champion = found.all.champion
+    assert (logged.auc, logged.brier_skill, logged.log_likelihood) == (
+        champion.auc, champion.brier_skill, champion.log_likelihood
+    )  # fmt: skip
+    for name in ("auc", "brier_skill"):
+        worse, better = getattr(never, name).value, getattr(failed, name).value
+        assert worse < better, name  # the alarm on M3 was right if it had failed, else wrong
+    assert len({b.log_likelihood.value for b in (logged, failed, never)}) == 3
+    healthy = found.on_condition.of("always_healthy")
+    assert [(b.caught, b.num_failures, b.log_likelihood.value) for b in healthy] == [
+        (0, 2, None), (0, 3, None), (0, 2, None)
+    ]  # fmt: skip
+    caption = EvaluateReport(plants=[found])._caption().splitlines()
+    assert len(caption) == 2 and caption[1].startswith(
+        "harbor: 1 machine was replaced on condition; as logged / had each failed then / had none within 48h: "
+        "caught 1 of 2 / 2 of 3 / 1 of 2, AUC "
+    )  # fmt: skip
+    again = EvaluateReport.model_validate_json(json.dumps(EvaluateReport(plants=[found]).as_json()))
+    assert again.plants == [found]
 
 
 def test_the_champion_is_compared_with_each_candidate_on_the_same_draws(data: PlantData, truth: Truth) -> None:
