@@ -18,7 +18,7 @@ from cluster.home import Home
 from cluster.report import Silent
 from cluster.sources import write_source
 from jobs.dataset import PlantData
-from jobs.evaluate import EvaluateReport, run, write
+from jobs.evaluate import EvaluateReport, context_asked, run, write
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult
 from jobs.evaluation.rows import arranged, later_rows
@@ -30,7 +30,7 @@ from models.errors import InputError, NotFoundError
 from models.labels import CONDITION, MachineLog
 from models.source import MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
 from models.spec import BundleSpec, Lineage, Usual
-from models.windows import MachineEvents, channels_of, series_of
+from models.windows import CONTEXT, Channel, MachineEvents, channels_of, series_of
 
 HOUR, START = 3_600_000_000, 1_735_689_600_000_000
 HOURS, LENGTH = 1000, 8
@@ -312,6 +312,13 @@ def test_a_channel_that_is_gone_is_no_value(data: PlantData) -> None:
     swapped = arranged(windows[..., [1, 2]], (spec.channels[1], spec.channels[2]), spec)
     assert np.isnan(swapped[..., [0, 3]]).all()
     assert np.array_equal(swapped[..., [1, 2]], windows[..., [1, 2]])
+
+
+def test_the_history_is_given_the_context_that_the_bundles_read() -> None:
+    named = Channel("errors_24h.e1", "number", "1", "context")
+    more = bundle().spec.model_copy(update={"channels": (*CHANNELS, named)})
+    assert context_asked([bundle(), replace(bundle(), spec=more), bundle()]) == (*CONTEXT, named)
+    assert context_asked([]) == ()
 
 
 def test_what_is_written_is_json_without_nan_and_ticks_for_the_report(judged: Judged, tmp_path: Path) -> None:
