@@ -84,23 +84,27 @@ def maintained_as(services: pa.Table) -> npt.NDArray[np.int8]:
     )  # fmt: skip
 
 
-def context_channels(known: Mapping[str, MachineEvents]) -> tuple[Channel, ...]:
+def context_channels(known: Mapping[str, MachineEvents], *, until_us: int = FAR) -> tuple[Channel, ...]:
     """Context of a plant's windows: of all, then of its commonest components and error codes, eight of each at most.
 
-    A name that is the only one tells nothing that the machine's own channel does not tell, so it has none. Nor has a
-    component that is renewed less than once a machine: its age would name the machine and its day, and little else.
+    Names are chosen by what the log held at ``until_us``, so that what was booked later has no say in them. A name that
+    is the only one tells nothing that the machine's own channel does not tell, so it has none. Nor has a component that
+    is renewed less than once a machine: its age would name the machine and its day, and little else.
     """
-    parts = Counter({name: 0 for events in known.values() for name in events.parts})
-    codes = Counter({name: 0 for events in known.values() for name in events.codes})
+    parts: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
     for events in known.values():
-        parts.update({name: int((renewed != events.installed_us).sum()) for name, (renewed, _) in events.parts.items()})
-        codes.update({name: len(times) for name, times in events.codes.items()})
-    parts = Counter({name: count for name, count in parts.items() if count >= len(known)})
+        for name, (renewed, told) in events.parts.items():
+            parts[name] += int(((renewed != events.installed_us) & (told <= until_us)).sum())
+        for name, times in events.codes.items():
+            codes[name] += int((times <= until_us).sum())
+    there = sum(events.installed_us is None or events.installed_us <= until_us for events in known.values())
+    parts = Counter({name: count for name, count in parts.items() if count >= max(there, 1)})
     since, errors = CONTEXT
     return (
         *CONTEXT,
         *(Channel(f"{since.name}.{name}", since.kind, since.unit, since.role) for name in _commonest(parts)),
-        *(Channel(f"{errors.name}.{name}", errors.kind, errors.unit, errors.role) for name in _commonest(codes)),
+        *(Channel(f"{errors.name}.{name}", errors.kind, errors.unit, errors.role) for name in _commonest(+codes)),
     )
 
 

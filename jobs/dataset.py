@@ -8,7 +8,7 @@ windows are cut where they are used and never stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from jobs.series.stream import Shape, stream
 from models.config import Clock, ModelConfig
 from models.errors import InputError
 from models.features import Sequence
-from models.labels import UNNAMED, Labels, MachineLog, booking_delay_us, label_ticks
+from models.labels import Labels, MachineLog, at_once, booking_delay_us, label_ticks
 from models.source import SourceDescription
 from models.split import Part, Split, split_by_machine, split_by_time
 from models.units import CANONICAL_UNIT
@@ -190,8 +190,15 @@ def plant_channels(
     return channels_of([(name, kind, CANONICAL_UNIT[kind]) for name, kind in kinds.items()], context)
 
 
-def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> PlantData:
-    """Read and grid a plant's whole history with Ray Data. Raises InputError where nothing was ingested."""
+def load_plant(
+    home: Home, plant: str, *, config: ModelConfig | None = None, context: tuple[Channel, ...] = (),
+    by_machine: bool = False,
+) -> PlantData:  # fmt: skip
+    """Read and grid a plant's whole history with Ray Data. Raises InputError where nothing was ingested.
+
+    ``context`` are the context channels that a model asks for; without any, they are chosen by what the log held when
+    the training part ends, or from all of it where test machines and not test time are kept apart (``by_machine``).
+    """
     source, config = full_source(home, plant), config or home.settings.model
     if not sensors(home, plant):
         raise InputError(
@@ -202,9 +209,11 @@ def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> 
     present = sensors(home, plant, version)
     events, machines = read_events(home, plant, as_of=version), read_machines(home, plant, as_of=version)
     known = machine_events(events, machines)
-    shape = Shape(tuple(present), source.clock, config.window, context_channels(known))
+    if not context:
+        context = context_channels(known, until_us=FAR if by_machine else training_end_us(home, plant, version))
+    shape = Shape(tuple(present), source.clock, config.window, context)
     series = StoredSeries.of(gather(home, plant, shape, known, as_of=version), known, source.clock, shape.context)
-    logs = {machine: _at_once(log) for machine, log in machine_logs(events).items()}
+    logs = {machine: at_once(log) for machine, log in machine_logs(events).items()}
     return PlantData(
         plant, source.clock, plant_channels(source, present, shape.context), series, known, logs,
         dict(zip(*(machines[c].to_pylist() for c in ("machine", "machine_type")), strict=True)),
@@ -212,19 +221,11 @@ def load_plant(home: Home, plant: str, *, config: ModelConfig | None = None) -> 
     )  # fmt: skip
 
 
-def _at_once(log: MachineLog) -> MachineLog:
-    """Components that fail at one moment are one failure of their machine, repaired when the last of them is.
-
-    Its mode is the one that all of them name; where they name several, none.
-    """
-    failed, first = np.unique(log.failed_us, return_index=True)
-    if len(failed) == len(log.failed_us):
-        return log
-    repaired, known = np.maximum.reduceat(log.repaired_us, first), np.minimum.reduceat(log.failed_known_us, first)
-    least = np.minimum.reduceat(np.where(log.failed_mode < 0, np.iinfo(np.int8).max, log.failed_mode), first)
-    most = np.maximum.reduceat(log.failed_mode, first)
-    mode = np.where(least == most, most, UNNAMED).astype(np.int8)
-    return replace(log, failed_us=failed, repaired_us=repaired, failed_known_us=known, failed_mode=mode)
+def training_end_us(home: Home, plant: str, as_of: AsOf = None) -> int:
+    """When the training part of a split in time ends, by what the files say of their times: at most a tick early."""
+    files = reading_files(home, plant, as_of=as_of)
+    first = min(file.first_us for file in files)
+    return first + int((max(file.last_us for file in files) - first) * home.settings.split.train_until)
 
 
 def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None) -> Any:
@@ -236,7 +237,8 @@ def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None)
 
     known = machine_events(read_events(home, plant), read_machines(home, plant))
     window = (config or home.settings.model).window
-    shape = Shape(tuple(sensors(home, plant)), home.source(plant).clock, window, context_channels(known))
+    context = context_channels(known, until_us=training_end_us(home, plant))
+    shape = Shape(tuple(sensors(home, plant)), home.source(plant).clock, window, context)
     shared = ray.put(known)
 
     def cut(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -32,8 +33,9 @@ from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
-from jobs.reporting.words import origin
+from jobs.reporting.words import on_condition, origin
 from models.bundle import Bundle
+from models.windows import Channel, context_of
 
 COLUMNS = (
     "plant", "candidate", "failures caught", "at equal\nfalse\nalarms", "false alarms\na machine-month", "median\nlead",
@@ -59,7 +61,8 @@ class EvaluateReport(Report):
         return table
 
     def _caption(self) -> str:
-        return "\n".join(f"{plant.name}: {plant.verdict}." for plant in self.plants)
+        doubts = [f"{plant.name}: {text}." for plant in self.plants if (text := on_condition(plant))]
+        return "\n".join([*(f"{plant.name}: {plant.verdict}." for plant in self.plants), *doubts])
 
 
 def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | None = None) -> EvaluateReport:
@@ -74,7 +77,7 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
     waiting = []
     for name, found in bundles.items():
         config = next(iter(found.values())).spec.config
-        data = load_plant(home, name, config=config)
+        data = load_plant(home, name, config=config, context=context_asked(found.values()))
         known = read_truth(truth, name) if truth is not None else None
         modes = named_modes(read_events(home, name, as_of=data.version))
         waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known, modes))
@@ -109,6 +112,11 @@ def plant_bundles(home: Home, plant: str) -> dict[str, Bundle]:
         if kind not in found:
             found[kind] = load_version(home, plant, entry["version"])
     return found
+
+
+def context_asked(bundles: Iterable[Bundle]) -> tuple[Channel, ...]:
+    """Every context channel that one of the bundles reads: a log that has grown since would choose others."""
+    return tuple(dict.fromkeys(c for bundle in bundles for c in context_of(bundle.spec.channels)))
 
 
 def write(folder: Path, judged: list[Judged]) -> list[str]:

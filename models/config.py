@@ -2,6 +2,9 @@
 
 The one idea: time is counted in *steps* of the machine type's clock, life in its *life unit*
 (hours, or cycles); ``step_s`` ties the two for hours, and a cycle is one step.
+
+Every size has an upper bound, far above what is of use: a configuration comes with a bundle too, and whoever wrote
+that must not decide how much memory its reader takes.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Frozen(BaseModel):
@@ -36,18 +39,20 @@ class Clock(Frozen):
 class WindowConfig(Frozen):
     """What a model sees: ``length`` steps, a value carried forward over at most ``carry`` steps."""
 
-    length: int = Field(64, ge=4)
-    carry: int = Field(3, ge=0)
+    length: int = Field(64, ge=4, le=100_000)
+    carry: int = Field(3, ge=0, le=100_000)
 
 
 class HazardConfig(Frozen):
     """Bins of the time to failure in life units; the last bin is open.
 
-    ``edges`` are the inner edges; every horizon must be one of them.
+    ``edges`` are the inner edges; every horizon must be one of them, and there is at least one.
     """
 
     horizons: dict[str, float] = {"24h": 24.0, "48h": 48.0, "7d": 168.0}
-    edges: tuple[float, ...] = (6, 12, 24, 36, 48, 72, 96, 120, 144, 168, 216, 264, 336, 432, 576, 720, 960)
+    edges: tuple[float, ...] = Field(
+        (6, 12, 24, 36, 48, 72, 96, 120, 144, 168, 216, 264, 336, 432, 576, 720, 960), max_length=1000
+    )
     cap: float | None = None  # remaining life is reported as E[min(T, cap)] where a benchmark asks for it
 
     @property
@@ -58,8 +63,15 @@ class HazardConfig(Frozen):
 
     @property
     def alarm_within(self) -> float:
-        """The alarm's horizon in life units; 0 where there is none."""
-        return self.horizons[self.alarm_horizon] if self.horizons else 0.0
+        """The alarm's horizon in life units."""
+        return self.horizons[self.alarm_horizon]
+
+    @field_validator("horizons")
+    @classmethod
+    def _at_least_one(cls, horizons: dict[str, float]) -> dict[str, float]:
+        if not horizons:
+            raise ValueError('at least one horizon by its name, such as {"48h": 48}')
+        return horizons
 
     @model_validator(mode="after")
     def _horizons_are_edges(self) -> HazardConfig:
@@ -75,23 +87,23 @@ class NetworkConfig(Frozen):
     """The architecture (a file in ``models/networks``) and how it is fitted."""
 
     name: str = "channels"
-    hidden: int = Field(64, ge=4)
-    channel_hidden: int = Field(24, ge=4)  # of the network `channels`: the width in which each channel is read
-    layers: int = Field(3, ge=1)
-    kernel: int = Field(4, ge=2)
-    members: int = Field(1, ge=1)  # networks from other seeds that answer as one
-    folds: int = Field(1, ge=1)  # where parts differ by machine: members that each leave out another share of them
+    hidden: int = Field(64, ge=4, le=1024)
+    channel_hidden: int = Field(24, ge=4, le=1024)  # of the network `channels`: the width in which each channel is read
+    layers: int = Field(3, ge=1, le=16)
+    kernel: int = Field(4, ge=2, le=256)
+    members: int = Field(1, ge=1, le=64)  # networks from other seeds that answer as one
+    folds: int = Field(1, ge=1, le=64)  # where parts differ by machine: members that each leave out another share
     dropout: float = Field(0.1, ge=0, lt=1)
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=1, le=100_000)
     train_steps: int = Field(0, ge=0)  # of histories that training reads in all, from which epochs follow; 0: `epochs`
-    patience: int = Field(8, ge=1)
-    batch_size: int = Field(16, ge=1)
-    pretrain_epochs: int = Field(0, ge=0)  # of the network `channels`: epochs on hidden patches, before the first
+    patience: int = Field(8, ge=1, le=100_000)
+    batch_size: int = Field(16, ge=1, le=65_536)
+    pretrain_epochs: int = Field(0, ge=0, le=100_000)  # of the network `channels`: on hidden patches, before the first
     noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
     hide: float = Field(0.0, ge=0, lt=1)  # share of a piece's channels that training hides, as if they were missing
-    crop: int = Field(256, ge=8)  # training sees pieces of at most so many steps, with their left context
+    crop: int = Field(256, ge=8, le=1_000_000)  # training sees pieces of at most so many steps, with their left context
     random_start: float = Field(0.0, ge=0, le=1)  # share of pieces whose left context is hidden in training
     mean_weight: float = Field(0.0, ge=0)  # of the squared error of E[min(T, cap)] / cap, beside the likelihood
     average: float = Field(0.98, ge=0, lt=1)  # decay of the running mean of weights that is kept; 0 keeps the last
@@ -108,12 +120,12 @@ class NetworkConfig(Frozen):
 class TreesConfig(Frozen):
     """The gradient-boosted baseline."""
 
-    rounds: int = Field(200, ge=1)
-    leaves: int = Field(15, ge=2)
+    rounds: int = Field(200, ge=1, le=100_000)
+    leaves: int = Field(15, ge=2, le=65_536)
     learning_rate: float = Field(0.08, gt=0)
-    min_rows: int = Field(50, ge=1)
-    max_windows: int = Field(20_000, ge=100)  # training windows, then rows (window times bin)
-    max_rows: int = Field(100_000, ge=100)
+    min_rows: int = Field(50, ge=1, le=2**31 - 1)
+    max_windows: int = Field(20_000, ge=100, le=100_000_000)  # training windows, then rows (window times bin)
+    max_rows: int = Field(100_000, ge=100, le=1_000_000_000)
     seed: int = 0
 
 

@@ -139,14 +139,14 @@ def figures(
     ticks, outcomes = given.within(keep), ready.outcomes.within(keep)
     judgement = ready.judgement.within(given, keep)
     drawn = Draws.of(ticks.num_machines, rng=rng, draws=draws)
-    risk, samples = _risk_figures(ticks, ready.forecast.risk[keep], outcomes, reference=reference_risk, draws=drawn)
+    risk, samples = risk_figures(ticks, ready.forecast.risk[keep], outcomes, reference=reference_risk, draws=drawn)
     life, likelihood = NO_LIFE, NONE
     if ready.life is not None and len(ticks.now):
         own = ready.life.take(keep)
         inner = life_bands(ready.config) if bands else ()
         life = life_figures(ticks, own, draws=drawn, all_causes=all_causes, bands=inner)
         if all_causes:
-            samples["log_likelihood"] = _mean_of(own.log_likelihood, ticks, drawn)
+            samples["log_likelihood"] = mean_of_ticks(own.log_likelihood, ticks, drawn)
             likelihood = samples["log_likelihood"].estimate()
     return CandidateFigures(alarm_figures(judgement, draws=drawn), risk, life, judgement, likelihood, samples)
 
@@ -163,17 +163,18 @@ def compare(first: CandidateFigures, second: CandidateFigures) -> dict[str, Esti
     return {name: Sample.of(np.subtract, first.samples[name], second.samples[name]).estimate() for name in both}
 
 
-def _risk_figures(
+def risk_figures(
     ticks: Ticks, risk: Floats, outcomes: Outcomes, *, reference: float, draws: Draws
 ) -> tuple[RiskFigures, dict[str, Sample]]:
+    """Figures of a risk [N], and the samples that ``compare`` subtracts. ``ticks`` tell machines and lives alone."""
     if not len(risk):
         return RiskFigures(NONE, NONE, NONE, NONE, NONE, float("nan"), ()), {}
     failed, known, weight = outcomes.failed, outcomes.known, outcomes.weight
     ranking, of_known = Ranking(risk[known], failed[known]), ticks.machine[known]
     auc, average_precision, recall = draws.samples(lambda w: ranking.figures(PRECISION, w[of_known]))
-    error = _mean_of(squared_error(risk, failed, weight), ticks, draws)
-    usual = _mean_of(squared_error(np.full(len(risk), reference), failed, weight), ticks, draws)
-    happened = _mean_of(failed.astype(np.float64), ticks, draws)  # without a failure, whoever says least has skill
+    error = mean_of_ticks(squared_error(risk, failed, weight), ticks, draws)
+    usual = mean_of_ticks(squared_error(np.full(len(risk), reference), failed, weight), ticks, draws)
+    happened = mean_of_ticks(failed.astype(np.float64), ticks, draws)  # without a failure, whoever says least has skill
     skill = Sample.of(lambda a, b, h: np.where((b > 0) & (h > 0), 1.0 - a / b, np.nan), error, usual, happened)
     bins = reliability(risk, failed, weight, life=ticks.lives(), machine=ticks.machine, draws=draws)
     found = RiskFigures(
@@ -183,6 +184,7 @@ def _risk_figures(
     return found, {"average_precision": average_precision, "brier_skill": skill}
 
 
-def _mean_of(values: Floats, ticks: Ticks, draws: Draws) -> Sample:
+def mean_of_ticks(values: Floats, ticks: Ticks, draws: Draws) -> Sample:
+    """The mean of ``values`` [N] over ticks."""
     machine, num = ticks.machine, ticks.num_machines
     return draws.ratio(np.bincount(machine, values, num), np.bincount(machine, minlength=num))

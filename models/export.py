@@ -94,6 +94,9 @@ def export_onnx(
 ) -> bytes:  # fmt: skip
     """The served graph as ONNX: ``values`` float32 [-1, W, C] -> ``hazard`` float32 [-1, K1]. Prints nothing.
 
+    It takes one window or more; ``models.predictor`` answers none of them before a graph is asked, since ONNX Runtime
+    cannot run those of `channels` and `gru` on nothing.
+
     Where the network has failure modes, ``modes`` float32 [-1, M] beside it: ``models.modes.shares_of`` of the training
     shares and ``trust``.
 

@@ -61,7 +61,7 @@ class NetworkFit:
         self._cap = config.hazard.cap or config.hazard.edges[-1]
         self._usable = np.array([int(s.usable.sum()) for s in train])
         self._shuffle_bytes = shuffle_bytes
-        self._near = max(config.hazard.horizons.values(), default=0.0)
+        self._near = max(config.hazard.horizons.values())
         scaled_by = train if scaled_by is None else scaled_by
         self.scaling = scaling_of(scaled_by, channels, ignore=config.network.ignore)
         moves = set(moving(self.scaling, scaled_by))

@@ -6,7 +6,7 @@ more than the log did at ``as_of``: bookings come late, so the last days before 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,21 @@ def soft_events(
     """
     soft = doubtful_ticks(time, ended_by, within=within) & ~event
     return event | soft, np.where(soft, np.float32(FINDING_WEIGHT), np.float32(1))
+
+
+def at_once(log: MachineLog) -> MachineLog:
+    """Components that fail at one moment are one failure of their machine, repaired when the last of them is.
+
+    Its mode is the one that all of them name; where they name several, none.
+    """
+    failed, first = np.unique(log.failed_us, return_index=True)
+    if len(failed) == len(log.failed_us):
+        return log
+    repaired, known = np.maximum.reduceat(log.repaired_us, first), np.minimum.reduceat(log.failed_known_us, first)
+    least = np.minimum.reduceat(np.where(log.failed_mode < 0, np.iinfo(np.int8).max, log.failed_mode), first)
+    most = np.maximum.reduceat(log.failed_mode, first)
+    mode = np.where(least == most, most, UNNAMED).astype(np.int8)
+    return replace(log, failed_us=failed, repaired_us=repaired, failed_known_us=known, failed_mode=mode)
 
 
 def booking_delay_us(logs: list[MachineLog], as_of_us: int, *, share: float = 0.95) -> int:

@@ -1,6 +1,7 @@
 """The Open Inference Protocol, version 2, over JSON: a plant is a model, its input is a batch of windows.
 
-The one idea: V2 gives what the model gives, hazards a bin, in canonical units; ``/v1`` makes answers of them.
+The one idea: V2 gives what the model gives, hazards a bin and shares of failure modes, by the names that `model.onnx`
+has for them, in canonical units; ``/v1`` makes answers of them.
 Source: https://github.com/kserve/open-inference-protocol
 """
 
@@ -16,6 +17,8 @@ from fastapi.responses import Response
 
 from cluster.report import code_version
 from models.errors import InputError
+from models.predictor import Scored
+from models.spec import BundleSpec
 from models.windows import Float
 from serve import documents as doc
 from serve.auth import BEARER, HEADER
@@ -80,19 +83,19 @@ def _models(made: APIRouter, service: Service, opened: Open) -> None:
         openapi_extra=doc.body(doc.InferBody),
     )  # fmt: skip
     async def infer(request: Request, plant: str) -> Response:
-        """Hazards of windows: input `values` [B, W, C], output `hazard` [B, K+1]."""
+        """Hazards of windows: input `values` [B, W, C], output `hazard` [B, K+1]; and `modes` [B, M], if it has any."""
         model = opened(service, request, plant, "read")
         if "inference-header-content-length" in request.headers:
             raise MediaTypeError("Binary tensors are not read here yet", expected="JSON tensors", found="a binary one")
         body = await read_body(request, max_bytes=max_bytes)
 
-        def read() -> tuple[dict[str, Any], Float]:
+        def read() -> tuple[dict[str, Any], list[str], Float]:
             found = parse_json(body)
-            return found, tensor(found, model, max_windows)
+            return found, _asked(found, model.spec), tensor(found, model, max_windows)
 
         with service.metrics.stage("parse"):
-            found, values = await parsed(body, read)
-        return _json(_answer(found, model, await service.infer(model, values)))
+            found, names, values = await parsed(body, read)
+        return _json(_answer(found, model, names, await service.infer(model, values)))
 
 
 def described(model: Model) -> dict[str, Any]:
@@ -104,10 +107,29 @@ def described(model: Model) -> dict[str, Any]:
         "versions": [spec.version],
         "platform": PLATFORM[spec.kind],
         "inputs": [{"name": "values", "datatype": "FP32", "shape": shape}],
-        "outputs": [{"name": "hazard", "datatype": "FP32", "shape": [-1, spec.num_bins]}],
+        "outputs": [{"name": n, "datatype": "FP32", "shape": [-1, size]} for n, size in _outputs(spec).items()],
         "channels": [{"name": c.name, "kind": c.kind, "unit": c.unit, "role": c.role} for c in spec.channels],
         "edges": list(spec.config.hazard.edges),
+        "failure_modes": list(spec.failure_modes),
     }
+
+
+def _outputs(spec: BundleSpec) -> dict[str, int]:
+    """The outputs of a model, as `model.onnx` names them, and the size of each."""
+    return {"hazard": spec.num_bins} | ({"modes": len(spec.failure_modes)} if spec.failure_modes else {})
+
+
+def _asked(found: dict[str, Any], spec: BundleSpec) -> list[str]:
+    """The outputs that a request names, all of them where it names none. Raises InputError."""
+    given, known = found.get("outputs"), list(_outputs(spec))
+    if not given:
+        return known
+    names = [one.get("name") if isinstance(one, dict) else None for one in given] if isinstance(given, list) else []
+    if not names or any(name not in known for name in names):
+        raise InputError(
+            "Wrong outputs", expected=f"some of {', '.join(known)}", found=str(given)[:80], where="outputs"
+        )
+    return [name for name in known if name in names]
 
 
 def tensor(found: dict[str, Any], model: Model, max_windows: int) -> Float:
@@ -130,14 +152,17 @@ def tensor(found: dict[str, Any], model: Model, max_windows: int) -> Float:
 
 def _shape(found: Any, expected: list[int], max_windows: int) -> tuple[int, ...]:
     whole = isinstance(found, list) and len(found) == 3 and all(type(n) is int for n in found)
-    if not whole or found[1:] != expected or found[0] < 1:
+    if not whole or found[1:] != expected or found[0] < 0:
         raise InputError("Wrong shape", expected=[-1, *expected], found=str(found)[:80], where="inputs[0].shape")
     if found[0] > max_windows:
         raise TooLargeError("Too many windows", expected=f"at most {max_windows}", found=found[0], where="inputs[0]")
     return tuple(found)
 
 
-def _answer(found: dict[str, Any], model: Model, hazard: Float) -> dict[str, Any]:
-    output = {"name": "hazard", "datatype": "FP32", "shape": list(hazard.shape), "data": hazard.ravel().tolist()}
-    answer = {"model_name": model.spec.plant, "model_version": model.spec.version, "outputs": [output]}
+def _answer(found: dict[str, Any], model: Model, names: list[str], scored: Scored) -> dict[str, Any]:
+    outputs = [
+        {"name": name, "datatype": "FP32", "shape": list(values.shape), "data": values.ravel().tolist()}
+        for name, values in (("hazard", scored.hazard), ("modes", scored.modes)) if name in names
+    ]  # fmt: skip
+    answer = {"model_name": model.spec.plant, "model_version": model.spec.version, "outputs": outputs}
     return answer | ({"id": str(found["id"])} if found.get("id") is not None else {})

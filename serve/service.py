@@ -111,11 +111,11 @@ class Service:
         causes += _lasting(model)
         return await self._answer(model, cuts, causes, with_reasons, about="sent")
 
-    async def infer(self, model: Model, values: Float) -> Float:
-        """Hazards [B, K+1] of windows [B, W, C], as the open inference protocol asks for them."""
+    async def infer(self, model: Model, values: Float) -> Scored:
+        """What the model says of windows [B, W, C], as the open inference protocol asks for it."""
         with self.metrics.stage("score"):
-            found = (await self._score(model, values)).hazard
-        self.metrics.count("predictions", len(found), plant=model.plant.name, model_version=model.spec.version)
+            found = await self._score(model, values)
+        self.metrics.count("predictions", len(found.hazard), plant=model.plant.name, model_version=model.spec.version)
         return found
 
     async def check(self, deadline_s: float) -> None:

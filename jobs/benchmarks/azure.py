@@ -133,7 +133,7 @@ def _judged(home: Home, name: str, files: dict[str, Path], seeds: int, progress:
         )  # fmt: skip
     progress.step("Cut windows")
     config = CONFIG[name]
-    history = load_plant(home, source.plant, config=config)
+    history = load_plant(home, source.plant, config=config, by_machine=True)
     progress.step(f"Fit {seeds} x {FOLDS} folds, and answer for each fold's unseen machines")
     answers = out_of_fold(home, history, config, folds=FOLDS, repeats=seeds, progress=progress)
     progress.step("Draw machines for the intervals")

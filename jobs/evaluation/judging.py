@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from jobs.dataset import PlantData
 from jobs.evaluation.groups import Group, Modes, groups_of
+from jobs.evaluation.on_condition import bounds_of
 from jobs.evaluation.results import (
-    ENOUGH,
     AlarmResult,
     FailureResult,
     GroupResult,
@@ -25,12 +25,11 @@ from jobs.evaluation.results import (
     candidate_result,
     comparison,
     curve,
-    too_few,
-    verdict,
 )
 from jobs.evaluation.rows import LaterRows, forecast, later_rows
 from jobs.evaluation.story import story_of
 from jobs.evaluation.truth import Truth
+from jobs.evaluation.verdict import ENOUGH, too_few, verdict
 from models.bundle import Bundle
 from models.episodes import HOURS_A_MONTH, AlarmRule, Judgement
 from models.evaluation import Answers, Forecast, Outcomes, answers, compare, figures
@@ -78,6 +77,10 @@ def judge_plant(
     judgement = ready[best].judgement
     result = _plant_result(data, rows, spec, groups=results, judgement=judgement, truth=truth)
     result.num_not_judged = _not_judged(data, rows, split, judgement)
+    result.on_condition = bounds_of(
+        rows, ready, results[0].candidates, horizon=hazard.horizons[spec.alarm_horizon],
+        reference_risk=_reference(spec), seed=SEED, draws=DRAWS_OF_PARTS,
+    )  # fmt: skip
     return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth))
 
 
@@ -110,9 +113,7 @@ def _group(plant: _Plant, group: Group) -> GroupResult:
     """Every candidate on the ticks of a group, and the champion minus each of the others."""
     whole, spec = group.kind == "all", plant.spec
     best = next(iter(plant.ready))
-    # Without a curve of the plant's own, the reference says what half a failure in all would give: nearly nothing.
-    usual = _usual(spec)
-    reference = float(risk(spec, usual)[0]) if usual is not None else 0.0
+    reference = _reference(spec)
     found = {
         kind: figures(
             one, group.part, reference_risk=reference, rng=np.random.default_rng(SEED),
@@ -147,6 +148,12 @@ def _group(plant: _Plant, group: Group) -> GroupResult:
 def _usual(spec: BundleSpec) -> NDArray[np.float32] | None:
     """The training part's hazard over all machines together, [1, K+1]."""
     return np.array([spec.usual.hazard], np.float32) if spec.usual.hazard else None
+
+
+def _reference(spec: BundleSpec) -> float:
+    """The risk that Brier skill is measured against; without a curve of the plant's own, 0."""
+    usual = _usual(spec)
+    return float(risk(spec, usual)[0]) if usual is not None else 0.0
 
 
 def _plant_result(

@@ -6,6 +6,7 @@ The one idea: a number that has no meaning (nothing to count, no interval) is nu
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -14,7 +15,6 @@ from models.lifetimes import Band
 from models.metrics import Estimate
 from models.thresholds import Swept
 
-ENOUGH = 20  # failures in a plant under which no verdict is given (DESIGN, section 4)
 LABEL: dict[str, str] = {
     "network": "network", "trees": "gradient-boosted trees", "no_sensor": "no sensor (age and error log)",
     "always_healthy": "always healthy", "kaplan_meier": "always on alarm (Kaplan-Meier risk for all)",
@@ -170,6 +170,33 @@ class AlarmResult(BaseModel):
     unlogged: bool | None = None
 
 
+class BoundResult(BaseModel):
+    """A candidate's figures where each machine that was replaced on its condition counts as ``assumed``: as the log
+    says (``logged``), as if it had ``failed`` at that moment, as if it would ``never`` have within the horizon."""
+
+    kind: str
+    champion: bool = False
+    assumed: Literal["logged", "failed", "never"]
+    num_failures: int
+    caught: int
+    recall: Figure
+    auc: Figure
+    brier_skill: Figure
+    log_likelihood: Figure
+
+
+class OnCondition(BaseModel):
+    """Maintenance that the condition triggered in the test part, ``num`` of it, and what it could have hidden."""
+
+    num: int
+    bounds: list[BoundResult]
+
+    def of(self, kind: str) -> tuple[BoundResult, BoundResult, BoundResult]:
+        """A candidate's three, the log's first, then failed and never."""
+        logged, failed, never = (b for b in self.bounds if b.kind == kind)
+        return logged, failed, never
+
+
 class PlantResult(BaseModel):
     """A plant's champion beside everything it must beat."""
 
@@ -190,6 +217,7 @@ class PlantResult(BaseModel):
     failures: list[FailureResult]
     alarms: list[AlarmResult]
     num_unlogged: int | None = None
+    on_condition: OnCondition | None = None  # none where no maintenance of the test part was on condition
     num_not_judged: int = 0  # logged failures of the test part that no alarm could have announced in time
 
     @property
@@ -252,26 +280,3 @@ def curve(swept: tuple[Swept, ...], months: float) -> list[CurvePoint]:
         )
         for one in swept if len(one.failures)
     ]  # fmt: skip
-
-
-def too_few(num_failures: int) -> str:
-    """What a report says instead of a verdict."""
-    return f"not enough failures (n = {num_failures})" if num_failures < ENOUGH else ""
-
-
-def verdict(champion: CandidateResult, baselines: list[CandidateResult], *, num_known: int) -> str:
-    """One sentence: what was caught, beside the better baseline.
-
-    ``num_known`` failures of the plant in all; under 20 of them there is no verdict.
-    """
-    rate, recall = champion.false_alarms_per_machine_month.value, champion.recall
-    share = "" if recall.low is None or recall.high is None else f" ({recall.low:.0%} to {recall.high:.0%})"
-    alarms = "" if rate is None else f" at {rate:.2f} false alarms per machine-month"
-    caught = f"caught {champion.caught} of {champion.num_failures} failures{share}{alarms}"
-    if num_known < ENOUGH:
-        return f"{too_few(num_known)}: {caught}, no verdict"
-    others = [b for b in baselines if b.caught_at_equal_false_alarms is not None]
-    if not others:
-        return caught
-    best = max(others, key=lambda b: b.caught_at_equal_false_alarms or 0)
-    return f"{caught}; the {BASELINE[best.kind]} would catch {best.caught_at_equal_false_alarms} with as many"

@@ -41,6 +41,11 @@ class LaterRows:
     pieces: tuple[PartOfMachine, ...]
     rows_of: tuple[NDArray[np.int64], ...]
 
+    @property
+    def ended_by(self) -> NDArray[np.int8]:
+        """What ended each tick's life [N], as ``models.labels`` has it."""
+        return np.concatenate([p.labels.ended_by[own] for p, own in zip(self.pieces, self.rows_of, strict=True)])
+
     def at_us(self, now: float, data: PlantData) -> int:
         """Microseconds UTC of a time on the ticks' own scale."""
         steps = (now - float(self.ticks.now.min())) / data.clock.life_per_step

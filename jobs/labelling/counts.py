@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from cluster.logs import FAR, time_us
 from jobs.dataset import PlantData
-from jobs.evaluation.results import ENOUGH
+from jobs.evaluation.verdict import ENOUGH
 from jobs.labelling.verdicts import PARTS, SERVICES, Account, Verdict
 from jobs.labelling.words import NOT_USED, WHY, few, few_groups
 from models.labels import MachineLog, booking_delay_us

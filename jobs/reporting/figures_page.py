@@ -25,7 +25,7 @@ from jobs.reporting.findings import findings
 from jobs.reporting.glossary import FIGURES
 from jobs.reporting.page import headline, template
 from jobs.reporting.plots import calibration_plot, spoken_unit, story_plot
-from jobs.reporting.words import cell, summary
+from jobs.reporting.words import cell, on_condition, summary
 
 Cell = tuple[str, str]
 COLUMNS = (
@@ -40,6 +40,7 @@ GROUP_COLUMNS = (
     "lead, median", "lead, 10th percentile", "hours caught at 50 % precision", "average precision", "Brier skill",
     "life RMSE", "concordance", "in 80 % interval", "caught by others at equal false alarms",
 )  # fmt: skip
+DOUBT_COLUMNS = ("candidate", "failures caught", "AUC", "Brier skill", "log-likelihood of a tick")
 KINDS = {
     "all": "all machines", "machines": "known to training or not", "machine type": "machine type",
     "age": "time since service (bands are the training part's tertiles)", "failure mode": "failure mode, as logged",
@@ -68,6 +69,7 @@ def _plant(plant: PlantResult, story: dict[str, Any]) -> dict[str, Any]:
         "rows": [_row(c, unit) for c in plant.all.candidates],
         "comparisons": [_comparison(c) for c in plant.all.comparisons], "bands": list(_bands(plant.all.champion, unit)),
         "reliability": [_bin(b) for b in plant.all.champion.reliability],
+        "doubted": on_condition(plant), "doubt_columns": DOUBT_COLUMNS, "doubts": list(_doubts(plant)),
         "group_columns": GROUP_COLUMNS,
         "groups": [(KINDS.get(kind, kind), [_group(g, unit) for g in own])
                    for kind, own in groupby(plant.groups, key=lambda g: g.kind)],
@@ -185,6 +187,17 @@ def _band(band: BandResult, unit: str) -> dict[str, Any]:
     counts = [(f"{band.num_ticks:,}", ""), (str(band.num_failures), "")]
     cells = [cell(band.coverage, percent=True), (width, ""), *shares, *counts]
     return {"name": f"{band_name(band)} {unit}", "cells": cells}
+
+
+def _doubts(plant: PlantResult) -> Iterable[dict[str, Any]]:
+    """Each candidate as the log says, and small below it at both bounds of what replacements on condition prevented."""
+    for c in plant.all.candidates if plant.on_condition is not None else ():
+        three = plant.on_condition.of(c.kind) if plant.on_condition is not None else ()
+        texts = [[f"{b.caught} of {b.num_failures}", cell(b.auc)[0], cell(b.brier_skill)[0],
+                  cell(b.log_likelihood, digits=3)[0]] for b in three]  # fmt: skip
+        cells = [(logged, f"{failed} / {never}" if logged != "-" else "")
+                 for logged, failed, never in zip(*texts, strict=True)]  # fmt: skip
+        yield {"name": LABEL.get(c.kind, c.kind), "cells": cells}
 
 
 def _bin(b: Bin) -> dict[str, Any]:

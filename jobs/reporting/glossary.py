@@ -62,6 +62,9 @@ FIGURES = [
      "There is no coverage of one mode: the interval is that of all failures together."),
     ("always healthy, always on alarm", "No alarm ever; and an alarm on every machine at all times, with the "
      "training part's Kaplan-Meier curve for everyone."),
+    ("replaced on condition", "Nobody sees whether such a machine would have failed, and those that look worst are "
+     "replaced. As logged it counts as having left by chance; the truth lies between it having failed then and it "
+     "not failing within the alarm's horizon. Likelihoods are of what is assumed: compare candidates at one bound."),
     ("oracle", "Knows the simulator's hidden truth; its threshold is chosen on the test part. A ceiling."),
     ("the champion minus another", "Both on the same draws of machines, so what is hard for both cancels out."),
     ("intervals", "95 %, by drawing machines again and again with replacement; none where all draws agree."),

@@ -111,6 +111,23 @@ def parts(plant: PlantResult) -> list[str]:
     ]
 
 
+def on_condition(plant: PlantResult) -> str:
+    """The champion's figures as logged and between both bounds, in a sentence; nothing where there is no doubt."""
+    if plant.on_condition is None:
+        return ""
+    num, three = plant.on_condition.num, plant.on_condition.of(plant.all.champion.kind)
+    figures = ", ".join(
+        f"{name} {' / '.join(cell(getattr(b, key), digits=digits)[0] for b in three)}"
+        for name, key, digits in (("AUC", "auc", 2), ("Brier skill", "brier_skill", 2),
+                                  ("log-likelihood", "log_likelihood", 3))
+    )  # fmt: skip
+    caught = " / ".join(f"{b.caught} of {b.num_failures}" for b in three)
+    return (
+        f"{num} {'machine was' if num == 1 else 'machines were'} replaced on condition; as logged / had each failed "
+        f"then / had none within {plant.alarm_horizon}: caught {caught}, {figures}"
+    )
+
+
 def cell(figure: Figure, *, digits: int = 2, unit: str = "", percent: bool = False) -> tuple[str, str]:
     """A figure and its interval."""
     if figure.value is None:

@@ -48,17 +48,18 @@ def by_series(bundle: Bundle, device: str) -> Answers:
     """One pass of the network over a series. Its weights are the bundle's, verified with it."""
     import torch
 
-    from models.networks import NetworkModel, build, channels_read, load_weights
+    from models.networks import NetworkModel
+    from models.networks.stored import restored
 
     if device == "cpu":
         torch.set_num_threads(1)  # Ray gives a task one core
     spec = bundle.spec
     kinds = [channel.kind for channel in spec.channels]
     assert bundle.weights is not None, "a network has weights"
-    network = build(
-        spec.config, spec.scaling.scaling, kinds, used=channels_read(bundle.weights), num_modes=len(spec.failure_modes)
-    )
-    load_weights(network, bundle.weights)
+    network = restored(
+        spec.config, spec.scaling.scaling, kinds, bundle.weights, num_modes=len(spec.failure_modes),
+        where=bundle.folder / "weights.safetensors",
+    )  # fmt: skip
     model = NetworkModel(network.to(device))
 
     def score(values: Float, rows: Int) -> Scored:

@@ -213,22 +213,6 @@ def weights_of(network: nn.Module) -> bytes:
     return weights
 
 
-def channels_read(weights: bytes) -> list[int]:
-    """The channels that the network of these weights reads."""
-    used: list[int] = safetensors.torch.load(weights)["used"].tolist()
-    return used
-
-
-def load_weights(network: nn.Module, weights: bytes) -> None:
-    """Put ``weights_of`` back into a network of the same configuration, those of a single member of old too."""
-    tensors = safetensors.torch.load(weights)
-    if "head.weight" in tensors:  # bundles from before networks had members and regimes
-        own = {"used", "center", "scale"}
-        tensors = {name if name in own else f"members.0.{name}": tensor for name, tensor in tensors.items()}
-        tensors |= {name: tensors[name][None] for name in ("center", "scale")}
-    network.load_state_dict(tensors)
-
-
 class NetworkModel:
     """A network with the face of every window model (``models.hazard.WindowModel``)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +100,20 @@ def test_flatten_names_every_setting_once() -> None:
 def test_a_wrong_setting_says_what_is_known_and_who_set_it(assignment: str, match: str) -> None:
     with pytest.raises(InputError, match=match):
         load_settings(environment={}, assignments=[assignment])
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({"assignments": ["model.hazard.horizons={}"], "environment": {}}, r"\(in --set\)"),
+        ({"environment": {"MILLWRIGHT__MODEL__HAZARD__HORIZONS": "{}"}}, r"\(in the environment\)"),
+    ],
+)
+def test_a_model_without_a_horizon_is_refused_wherever_it_is_given(given: dict[str, Any], where: str) -> None:
+    with pytest.raises(InputError, match=rf"'model.hazard.horizons': expected at least one horizon .*{where}"):
+        load_settings(**given)
+
+
+def test_a_file_without_a_horizon_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'model.hazard.horizons': expected at least one horizon .*millwright.toml"):
+        load_settings(home_file=home_file(tmp_path, "[model.hazard.horizons]\n"), environment={})

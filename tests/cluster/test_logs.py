@@ -90,3 +90,30 @@ def test_a_component_that_is_seldom_renewed_has_no_age_of_its_own() -> None:
     both = pa.concat_tables([machines(), machines().set_column(0, "machine", pa.array(["n"]))])
     names = [c.name for c in context_channels(machine_events(log, both))]
     assert names == ["since_service", "errors_24h", "errors_24h.e1", "errors_24h.e2"]  # fan alone would be the only one
+
+
+def test_names_are_chosen_by_what_was_booked_by_then() -> None:
+    early = [error(5, "e1"), error(6, "e2"), service(10, "fan"), service(20, "pump")]
+    late = [
+        *(error(hour, f"E-{number}") for number in range(10) for hour in range(60, 80)),
+        *(service(hour, "valve") for hour in range(60, 70)), service(30, "belt", recorded_at=70),
+    ]  # fmt: skip
+    both, then = (machine_events(events(*rows), machines()) for rows in ([*early, *late], early))
+    assert context_channels(both, until_us=50 * HOUR) == context_channels(then)
+    assert [c.name for c in context_channels(both, until_us=50 * HOUR)[2:]] == [
+        "since_service.fan", "since_service.pump", "errors_24h.e1", "errors_24h.e2"
+    ]  # fmt: skip
+    assert "errors_24h.e_0" in [c.name for c in context_channels(both)]
+    assert context_channels(both, until_us=0) == CONTEXT
+
+
+def test_a_machine_that_comes_later_does_not_make_components_rare() -> None:
+    log = events(service(10, "fan"), service(20, "pump"))
+    later = pa.Table.from_pylist(
+        [{name: {"machine": "n", "valid_from": 90 * HOUR, "inferred": False}.get(name) for name in MACHINES.names}],
+        schema=MACHINES,
+    )
+    found = machine_events(log, pa.concat_tables([machines(), later]))
+    chosen = context_channels(found, until_us=50 * HOUR)
+    assert [c.name for c in chosen[2:]] == ["since_service.fan", "since_service.pump"]
+    assert context_channels(found) == CONTEXT

@@ -20,11 +20,11 @@ from jobs.benchmarks.azure import check, description
 from jobs.benchmarks.folds import OutOfFold, Said, folds_of, judged_history, limited
 from jobs.benchmarks.paired import compared, event_weights
 from jobs.candidates import study_of
-from jobs.dataset import load_plant
+from jobs.dataset import load_plant, training_end_us
 from models.config import HazardConfig
 from models.episodes import Ticks
 from models.errors import InputError
-from models.windows import CONTEXT
+from models.windows import CONTEXT, Channel, context_of
 
 MICROSOFT = Path(__file__).parents[3] / "shared" / "data" / "azure_pdm"
 START = datetime(2015, 1, 1, 6)
@@ -109,7 +109,7 @@ def test_both_parts_are_judged_beside_the_baselines_with_a_paired_gain(
 
 @pytest.mark.ray
 def test_context_channels_come_from_the_components_and_codes_of_the_log(hourly: Home) -> None:
-    data = load_plant(hourly, "azure-hourly", config=azure.CONFIG["hourly"])
+    data = load_plant(hourly, "azure-hourly", config=azure.CONFIG["hourly"], by_machine=True)
     assert [c.name for c in data.channels] == [
         "pressure", "rotate", "vibration", "volt", *(c.name for c in CONTEXT), "since_service.comp1",
         "since_service.comp2", "errors_24h.error1", "errors_24h.error2", "errors_24h.error3",
@@ -125,6 +125,29 @@ def test_context_channels_come_from_the_components_and_codes_of_the_log(hourly: 
         0,
         1,
     ]
+
+
+@pytest.mark.ray
+def test_what_only_test_time_has_seen_names_no_channel(tmp_path: Path, hourly: Home) -> None:
+    home, config = open_home(tmp_path / "home", create=True, environment={}), azure.CONFIG["hourly"]
+    (tmp_path / "raw").mkdir()
+    write_sample(tmp_path / "raw")
+    cut = START + timedelta(hours=(30 * 24 - 1) * home.settings.split.train_until)
+    with (tmp_path / "raw" / "PdM_errors.csv").open("a", newline="") as file:
+        rows = [(cut + timedelta(hours=hour), machine, "error9") for hour in range(1, 200) for machine in range(1, 7)]
+        csv.writer(file).writerows((at.replace(microsecond=0), *rest) for at, *rest in rows)
+    ingested(home, "hourly", tmp_path / "raw")
+    assert training_end_us(home, "azure-hourly") == (cut - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+    before, after = (load_plant(one, "azure-hourly", config=config) for one in (hourly, home))
+    assert after.channels == before.channels
+    train_end = after.split_in_time(home.settings.split, config).bounds_us["train"][1]
+    assert 0 <= train_end - training_end_us(home, "azure-hourly") <= after.clock.step_us
+    assert "errors_24h.error9" in [c.name for c in load_plant(home, "azure-hourly", by_machine=True).channels]
+    # A model of before, which was given that channel, still finds it.
+    asked = (*CONTEXT, Channel("errors_24h.error9", "number", "1", "context"))
+    found = load_plant(home, "azure-hourly", config=config, context=asked)
+    assert context_of(found.channels) == asked
+    assert found.series["1"].values[-1, -1] == 0 and np.nanmax(found.series["1"].values[:, -1]) == 24
 
 
 @pytest.mark.ray

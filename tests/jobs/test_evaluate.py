@@ -18,7 +18,7 @@ from cluster.home import Home
 from cluster.report import Silent
 from cluster.sources import write_source
 from jobs.dataset import PlantData
-from jobs.evaluate import EvaluateReport, run, write
+from jobs.evaluate import EvaluateReport, context_asked, run, write
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult
 from jobs.evaluation.rows import arranged, later_rows
@@ -27,10 +27,10 @@ from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
-from models.labels import MachineLog
+from models.labels import CONDITION, MachineLog
 from models.source import MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
 from models.spec import BundleSpec, Lineage, Usual
-from models.windows import MachineEvents, channels_of, series_of
+from models.windows import CONTEXT, Channel, MachineEvents, channels_of, series_of
 
 HOUR, START = 3_600_000_000, 1_735_689_600_000_000
 HOURS, LENGTH = 1000, 8
@@ -233,6 +233,46 @@ def test_each_failure_mode_is_judged_against_all_healthy_time(data: PlantData, t
     assert truly == ["bearing", "short_circuit, sudden"]
 
 
+def test_maintenance_on_condition_is_judged_under_both_bounds(data: PlantData, judged: Judged) -> None:
+    assert judged.result.on_condition is None
+    assert "replaced on condition" not in EvaluateReport(plants=[judged.result])._caption()
+    # M3 rose like M1, which failed; somebody saw it and replaced M3 at hour 750. M4 was serviced by the calendar.
+    replaced, serviced = np.array([at(750)]), np.array([at(760)])
+    logs = data.logs | {
+        "M3": MachineLog(serviced_us=replaced, serviced_known_us=replaced, serviced_as=np.array([CONDITION], np.int8)),
+        "M4": MachineLog(serviced_us=serviced, serviced_known_us=serviced),
+    }
+    usual = (0.01,) * (len(CONFIG.hazard.edges) + 1)
+    found = judge_plant(
+        replace(data, logs=logs), data.split_in_time(SETTINGS, CONFIG), {"network": bundle(hazard=usual)}, None
+    ).result
+    assert found.on_condition is not None and found.on_condition.num == 1
+    assert {b.kind for b in found.on_condition.bounds} == {c.kind for c in found.all.candidates}
+    logged, failed, never = found.on_condition.of("network")
+    assert [(b.assumed, b.caught, b.num_failures) for b in (logged, failed, never)] == [
+        ("logged", 1, 2), ("failed", 2, 3), ("never", 1, 2),
+    ]  # fmt: skip
+    champion = found.all.champion
+    assert (logged.auc, logged.brier_skill, logged.log_likelihood) == (
+        champion.auc, champion.brier_skill, champion.log_likelihood
+    )  # fmt: skip
+    for name in ("auc", "brier_skill"):
+        worse, better = getattr(never, name).value, getattr(failed, name).value
+        assert worse < better, name  # the alarm on M3 was right if it had failed, else wrong
+    assert len({b.log_likelihood.value for b in (logged, failed, never)}) == 3
+    healthy = found.on_condition.of("always_healthy")
+    assert [(b.caught, b.num_failures, b.log_likelihood.value) for b in healthy] == [
+        (0, 2, None), (0, 3, None), (0, 2, None)
+    ]  # fmt: skip
+    caption = EvaluateReport(plants=[found])._caption().splitlines()
+    assert len(caption) == 2 and caption[1].startswith(
+        "harbor: 1 machine was replaced on condition; as logged / had each failed then / had none within 48h: "
+        "caught 1 of 2 / 2 of 3 / 1 of 2, AUC "
+    )  # fmt: skip
+    again = EvaluateReport.model_validate_json(json.dumps(EvaluateReport(plants=[found]).as_json()))
+    assert again.plants == [found]
+
+
 def test_the_champion_is_compared_with_each_candidate_on_the_same_draws(data: PlantData, truth: Truth) -> None:
     usual = (0.01,) * (len(CONFIG.hazard.edges) + 1)
     bundles = {"network": bundle(hazard=usual), "trees": bundle(hazard=usual)}
@@ -272,6 +312,13 @@ def test_a_channel_that_is_gone_is_no_value(data: PlantData) -> None:
     swapped = arranged(windows[..., [1, 2]], (spec.channels[1], spec.channels[2]), spec)
     assert np.isnan(swapped[..., [0, 3]]).all()
     assert np.array_equal(swapped[..., [1, 2]], windows[..., [1, 2]])
+
+
+def test_the_history_is_given_the_context_that_the_bundles_read() -> None:
+    named = Channel("errors_24h.e1", "number", "1", "context")
+    more = bundle().spec.model_copy(update={"channels": (*CHANNELS, named)})
+    assert context_asked([bundle(), replace(bundle(), spec=more), bundle()]) == (*CONTEXT, named)
+    assert context_asked([]) == ()
 
 
 def test_what_is_written_is_json_without_nan_and_ticks_for_the_report(judged: Judged, tmp_path: Path) -> None:

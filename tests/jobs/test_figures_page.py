@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from jobs.evaluation.results import BandResult, Bin, Comparison, CurvePoint, Figure, GroupResult, PlantResult
+from jobs.evaluation.results import (
+    BandResult,
+    Bin,
+    BoundResult,
+    Comparison,
+    CurvePoint,
+    Figure,
+    GroupResult,
+    OnCondition,
+    PlantResult,
+)
 from jobs.reporting.figures_page import render
 from jobs.reporting.findings import findings
 from tests.jobs.evaluated_plant import STORY, Balanced, candidate
@@ -64,6 +74,47 @@ def test_every_table_says_what_it_counts() -> None:
         "better by Brier skill", "gradient-boosted trees 1, oracle 2",
     ):  # fmt: skip
         assert words in text
+
+
+def test_maintenance_on_condition_is_shown_between_its_bounds() -> None:
+    one = plant()
+    none = "No maintenance of this time was triggered by a machine's condition"
+    assert none in _text(render([one], {}, origin=""))
+
+    def bound(kind: str, assumed: Any, caught: int, auc: float) -> BoundResult:
+        return BoundResult(
+            kind=kind, assumed=assumed, num_failures=caught + 2, caught=caught, recall=Figure(), auc=Figure(value=auc),
+            brier_skill=Figure(value=auc / 2), log_likelihood=Figure(value=-1.5) if kind == "network" else Figure(),
+        )  # fmt: skip
+
+    one.on_condition = OnCondition(num=4, bounds=[
+        bound(c.kind, assumed, caught, auc)
+        for c in one.all.candidates
+        for assumed, caught, auc in (("logged", 1, 0.8), ("failed", 5, 0.9), ("never", 1, 0.6))
+    ])  # fmt: skip
+    page = render([one], {}, origin="")
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    text = _text(page)
+    assert (
+        "4 machines were replaced on condition; as logged / had each failed then / had none within 48h: "
+        "caught 1 of 3 / 5 of 7 / 1 of 3, AUC 0.80 / 0.90 / 0.60, Brier skill 0.40 / 0.45 / 0.30, "
+        "log-likelihood -1.500 / -1.500 / -1.500."
+    ) in text
+    assert "oracle (knows the truth) 1 of 3 5 of 7 / 1 of 3 0.80 0.90 / 0.60 0.40 0.45 / 0.30 -" in text
+    assert none not in text
+
+
+def test_failure_modes_are_shown_as_the_log_names_them() -> None:
+    one = plant()
+    candidates = [candidate("network", 2, champion=True), candidate("trees", 1)]
+    one.groups += [
+        GroupResult(name="bearing_wear", kind="failure mode", num_machines=4, num_failures=3, machine_months=5.5,
+                    candidates=candidates)
+    ]  # fmt: skip
+    text = _text(render([one], {}, origin=""))
+    assert "failure mode, as logged bearing wear 4 5.5 2 of 3" in text
 
 
 def test_the_alarm_is_told_step_by_step() -> None:

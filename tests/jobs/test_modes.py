@@ -14,7 +14,7 @@ from cluster.logs import confirmed, machine_logs, mode_names
 from cluster.predictions import as_table
 from cluster.storage import EVENTS, read_events
 from jobs.candidates import Study, baseline, network_candidate, study_of
-from jobs.dataset import _at_once, load_plant
+from jobs.dataset import load_plant
 from jobs.scoring.devices import answers_of
 from jobs.scoring.rows import journal_rows
 from jobs.series.modes import known_modes
@@ -22,7 +22,7 @@ from jobs.trial import begin
 from models.bundle import Bundle, load_bundle
 from models.config import Clock, ModelConfig, NetworkConfig, TreesConfig, WindowConfig
 from models.features import Sequence
-from models.labels import CONDITION, FINDING, SERVICE, UNNAMED
+from models.labels import CONDITION, FINDING, SERVICE, UNNAMED, at_once
 from models.modes import NO_MODES, Modes
 from models.predict import answer, window_digest
 from models.predictor import Predictor
@@ -78,7 +78,7 @@ def test_components_that_fail_at_one_moment_name_a_mode_only_together() -> None:
     for column in ("started_at", "recorded_at"):
         place = EVENTS.get_field_index(column)
         table = table.set_column(place, EVENTS.field(column), pa.array(times, EVENTS.field(column).type))
-    assert _at_once(machine_logs(table)["m"]).failed_mode.tolist() == [0, UNNAMED, 1, UNNAMED]
+    assert at_once(machine_logs(table)["m"]).failed_mode.tolist() == [0, UNNAMED, 1, UNNAMED]
 
 
 def test_maintenance_counts_by_what_triggered_it_and_what_was_found() -> None:

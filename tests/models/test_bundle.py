@@ -154,6 +154,26 @@ def test_a_wrong_specification_is_named_by_its_key(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "size"),
+    [("network", {"hidden": 10**9}), ("network", {"members": 10**6}), ("network", {"kernel": 2**40}),
+     ("window", {"length": 10**12}), ("hazard", {"edges": [float(e) for e in range(24, 4000, 24)] * 9})],
+)  # fmt: skip
+def test_a_bundle_that_asks_for_a_size_beyond_all_use_is_refused(folder: Path, section: str, size: Any) -> None:
+    config = json.loads((folder / "bundle.json").read_text())["config"]
+    _rewritten(folder, config=config | {section: config[section] | size})
+    key = f"config.{section}.{next(iter(size))}"
+    with pytest.raises(InputError, match=rf"Wrong '{key}' in a bundle: expected .*(at most|less than or equal to)"):
+        load_bundle(folder)
+
+
+def test_a_bundle_without_a_horizon_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "bundle.json").read_text())["config"]
+    _rewritten(folder, config=config | {"hazard": config["hazard"] | {"horizons": {}}})
+    with pytest.raises(InputError, match=r"Wrong 'config.hazard.horizons' in a bundle: .*at least one horizon"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
     ("scaling", "why"),
     [
         ({"center": [1.0], "scale": [1.0]}, "scaling is of 1 channels"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
 
+from models.bundle import Bundle
 from models.calibration import Calibration
 from models.config import ModelConfig, NetworkConfig, WindowConfig
 from models.export import export_onnx
 from models.hazard import sigmoid
 from models.networks import NetworkModel, build
+from models.predictor import Predictor
 from models.scaling import Scaling
+from models.spec import BundleSpec, Lineage, Usual
+from models.windows import Channel
 
 W, C = 32, 4
 CALIBRATION = Calibration(slope=1.3, shift=-0.4)
@@ -64,3 +70,24 @@ def test_prints_nothing(capfd: pytest.CaptureFixture[str], recwarn: pytest.Warni
     export_onnx(build(config, Scaling((0.0,), (1.0,)), ["number"]), Calibration(), 64, 1)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(("name", "layers", "kernel"), [("channels", 2, 4), ("tcn", 3, 4), ("gru", 1, 4)])
+def test_a_predictor_answers_no_windows_with_empty_arrays(name: str, layers: int, kernel: int) -> None:
+    # The graphs of `channels` and `gru` cannot: ONNX Runtime refuses to reshape and to join what holds nothing.
+    config = ModelConfig(
+        window=WindowConfig(length=W), network=NetworkConfig(name=name, layers=layers, kernel=kernel, hidden=16)
+    )
+    network = build(config, Scaling((0.0,) * C, (1.0,) * C), ["number"] * C, num_modes=2).eval()
+    spec = BundleSpec(
+        plant="harbor", kind="network", name="harbor", version="n-1", config=config, calibration=CALIBRATION,
+        channels=tuple(Channel(f"s{i}", "number", "1") for i in range(C)), failure_modes=("bearing", "seal"),
+        usual=Usual(window=(None,) * C, modes=(0.4, 0.6)), lineage=Lineage(data_version="1", code_version="0"),
+    )  # fmt: skip
+    graph = export_onnx(network, CALIBRATION, W, C, mode_shares=(0.4, 0.6))
+    predictor = Predictor(Bundle(Path("nowhere"), spec, graph, b"", ""))
+    for batch in (0, 1):
+        found = predictor.score(np.zeros((batch, W, C), np.float32))
+        assert (found.hazard.shape, found.modes.shape) == ((batch, 18), (batch, 2))
+        assert found.hazard.dtype == found.modes.dtype == np.float32
+    assert predictor.risk(np.zeros((0, W, C), np.float32)).shape == (0,)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from pydantic import ValidationError
 
 from models.config import HazardConfig, ModelConfig, NetworkConfig, WindowConfig
 from models.errors import InputError
-from models.networks import BODIES, HazardNetwork, NetworkModel, build, load_weights, weights_of
+from models.networks import BODIES, HazardNetwork, NetworkModel, build
 from models.scaling import Scaling
 
 W, C = 16, 3
@@ -99,26 +98,6 @@ def test_a_window_without_any_value_and_a_wild_one_give_finite_answers(name: str
     assert np.isfinite(model.logits(np.full((1, W, C), np.nan, np.float32))).all()
     assert np.isfinite(model.logits(np.full((1, W, C), 3e38, np.float32))).all()
     assert model.logits(np.empty((0, W, C), np.float32)).shape == (0, 4)
-
-
-@each
-def test_weights_survive_bytes(name: str) -> None:
-    net = network(name)
-    other = build(config(name), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C)
-    load_weights(other, weights_of(net))
-    windows = padded_windows(history(5))
-    np.testing.assert_array_equal(NetworkModel(net).logits(windows), NetworkModel(other).logits(windows))
-
-
-@pytest.mark.parametrize("name", ["tcn", "gru"])
-def test_weights_from_before_networks_had_members_still_load(name: str) -> None:
-    net = network(name)
-    tensors = {key.removeprefix("members.0."): tensor for key, tensor in net.state_dict().items()}
-    tensors |= {key: tensors[key][0].clone() for key in ("center", "scale")}  # one of each channel, no regimes
-    other = build(config(name), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C)
-    load_weights(other, safetensors.torch.save(tensors))
-    windows = padded_windows(history(5))
-    np.testing.assert_array_equal(NetworkModel(net).logits(windows), NetworkModel(other).logits(windows))
 
 
 def test_only_the_set_of_channels_needs_a_width_that_four_seeds_share() -> None:

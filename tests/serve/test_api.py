@@ -188,7 +188,8 @@ def test_v2_reads_null_as_no_value(call: Any) -> None:
         ({"name": "x"}, "Wrong input"),
         ({"datatype": "INT8"}, "Wrong input"),
         ({"shape": [1, 4, 8]}, "Wrong shape: expected [-1, 8, 4], found [1, 4, 8]"),
-        ({"shape": [0, 8, 4]}, "Wrong shape"),
+        ({"shape": [-1, 8, 4]}, "Wrong shape"),
+        ({"shape": [0, 8, 4]}, "Wrong values: expected numbers [0]"),
         ({"shape": "all"}, "Wrong shape"),
         ({"data": [1.0]}, "Wrong values"),
         ({"data": None}, "Wrong values"),
@@ -199,6 +200,13 @@ def test_a_wrong_tensor_is_named(call: Any, change: dict[str, Any], message: str
     answer = call("POST", "/v2/models/mill/infer", {"inputs": [tensor]})
     assert answer.status == 422
     assert message in answer.json["detail"]
+
+
+def test_v2_answers_an_empty_batch_with_empty_outputs(call: Any) -> None:
+    tensor = {"name": "values", "datatype": "FP32", "shape": [0, 8, 4], "data": []}
+    answer = call("POST", "/v2/models/mill/infer", {"inputs": [tensor]})
+    assert answer.status == 200
+    assert answer.json["outputs"] == [{"name": "hazard", "datatype": "FP32", "shape": [0, 5], "data": []}]
 
 
 def test_v2_says_what_it_does_not_read(call: Any) -> None:

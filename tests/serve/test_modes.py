@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -54,8 +55,38 @@ def test_modes_are_served_as_they_are_scored_offline(call: Any, rows: Any, plant
     assert online["failure_probability"] == offline["failure_probability"]
 
 
+def test_v2_announces_and_gives_the_outputs_of_the_graph(call: Any, plant_home: Home) -> None:
+    about = call("GET", "/v2/models/mill").json
+    assert about["failure_modes"] == list(NAMES)
+    bundle = load_bundle(plant_home.registry / "bundles" / "mill" / "modes")
+    session = onnxruntime.InferenceSession(bundle.model)
+    announced = {o["name"]: (o["datatype"], o["shape"]) for o in about["outputs"]}
+    assert announced == {o.name: ("FP32", [-1, o.shape[1]]) for o in session.get_outputs()}
+    assert announced == {"hazard": ("FP32", [-1, 5]), "modes": ("FP32", [-1, 3])}
+    values = np.random.default_rng(1).normal(1, 1, (2, LENGTH, 4)).astype(np.float32)
+    expected = dict(zip(announced, session.run(list(announced), {"values": values}), strict=True))
+    given = {"name": "values", "datatype": "FP32", "shape": [2, LENGTH, 4], "data": values.tolist()}
+    found = call("POST", "/v2/models/mill/infer", {"inputs": [given]}).json["outputs"]
+    assert [one["name"] for one in found] == list(announced)
+    for one in found:
+        assert one["shape"] == list(expected[one["name"]].shape)
+        np.testing.assert_array_equal(np.float32(one["data"]), expected[one["name"]].ravel())
+    np.testing.assert_allclose(np.reshape(found[1]["data"], (2, 3)).sum(1), 1, atol=1e-6)
+
+
+def test_v2_gives_the_outputs_that_are_asked_for_and_names_those_it_does_not_have(call: Any) -> None:
+    given = {"name": "values", "datatype": "FP32", "shape": [1, LENGTH, 4], "data": [1.0] * 4 * LENGTH}
+    asked = {"inputs": [given], "outputs": [{"name": "modes"}]}
+    assert [o["name"] for o in call("POST", "/v2/models/mill/infer", asked).json["outputs"]] == ["modes"]
+    for outputs in ([{"name": "life"}], ["modes"], {"name": "modes"}, [{"name": ["modes"]}]):
+        answer = call("POST", "/v2/models/mill/infer", {"inputs": [given], "outputs": outputs})
+        assert answer.status == 422 and "Wrong outputs: expected some of hazard, modes" in answer.json["detail"]
+
+
 def test_a_champion_without_modes_serves_an_empty_object(call: Any, rows: Any, plant_home: Home) -> None:
     point_to(plant_home, "mill", "v0")
     assert call.service.scorer.refresh() == ["mill"]
     found = call("POST", "/v1/plants/mill/machines/M-1/readings", {"readings": rows(20)}).json
     assert found["failure_modes"] == {} and found["model"]["version"] == "v0"
+    about = call("GET", "/v2/models/mill").json
+    assert [o["name"] for o in about["outputs"]] == ["hazard"] and about["failure_modes"] == []
