@@ -85,6 +85,10 @@ class NetworkFit:
         return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
 
     @property
+    def epochs_done(self) -> int:
+        return self._epoch
+
+    @property
     def best_loss(self) -> float:
         """``validate_loss`` of the best epoch; inf before the first."""
         return self._best_loss
