@@ -6,6 +6,7 @@ callback only pass it on. Nothing that Tune writes is read again, so its folder 
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import tempfile
@@ -41,8 +42,9 @@ class _Passed:
 
 
 class _Next(_Passed, Searcher):
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        return self.studies.next(trial_id)
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        # None means «ask again», which Tune does for ten minutes where nothing trains.
+        return str(Searcher.FINISHED) if self.studies.over() else self.studies.next(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass
@@ -77,7 +79,7 @@ class _Watch(_Passed, ray.tune.Callback):
 
 def train_all(studies: PlantStudies, data: Mapping[str, Any], *, gpu: float) -> None:
     """Train until every study is over or the budget is; ``data`` [plant -> its Study in the object store]."""
-    if not studies.left():
+    if not studies.left() or studies.over():
         return
     pool = f"studies_{secrets.token_hex(4)}"  # equal names of trainables have collided
     named = type(f"Network_{pool}", (NetworkTrial,), {})
@@ -112,20 +114,23 @@ def _reason(trial: Any) -> tuple[str, State]:
     error = trial.get_pickled_error() or trial.get_error()
     cause = getattr(error, "cause", None) or error
     told = (str(cause).strip().splitlines() or [""])[0]
-    killed = isinstance(error, ray.exceptions.OutOfMemoryError) or "OOM" in str(error)
+    killed = isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error)
     memory = killed or (cause is not None and ended_by(cause) == "out_of_memory")
     return f"{type(cause).__name__}: {told}", "out_of_memory" if memory else "failed"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Tune's own loggers: a file or three a trial, which nobody reads."""
-    name = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
+    """Without Tune's own files for each trial, which nobody reads, and its tracebacks: reasons are reported."""
+    log, name = logging.getLogger("ray.tune"), "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     before = os.environ.get(name)
     os.environ[name] = "1"
     try:
         yield
     finally:
+        log.setLevel(level)
         if before is None:
             del os.environ[name]
         else:

@@ -1,0 +1,47 @@
+"""Tune a home on a cluster of two nodes, of which one is lost in the middle: ``python -m tests.jobs.lost_node HOME``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from cluster.home import open_home
+from cluster.report import Silent
+from jobs import tune
+from jobs.tuning.studies import PlantStudies
+
+LOOPBACK = {"node_ip_address": "127.0.0.1", "object_store_memory": 200 * 2**20, "include_dashboard": False}
+
+
+def main(path: str, *assignments: str) -> None:
+    home = open_home(Path(path), environment={}, assignments=assignments)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **LOOPBACK})
+    try:
+        node = cluster.add_node(num_cpus=2, **{k: v for k, v in LOOPBACK.items() if k != "include_dashboard"})
+        ray.init(address=cluster.address, log_to_driver=False)
+        lost = threading.Event()
+        heard = PlantStudies.heard
+
+        def losing(self: PlantStudies, trial_id: str, result: dict[str, Any]) -> bool:
+            stop = heard(self, trial_id, result)
+            if len(self.training) > 1 and int(result["epoch"]) >= 2 and not lost.is_set():
+                lost.set()
+                cluster.remove_node(node, allow_graceful=False)
+            return stop
+
+        PlantStudies.heard = losing  # type: ignore[method-assign]
+        report = tune.run(home, progress=Silent())
+        assert lost.is_set(), "no node was lost"
+        print(report.model_dump_json())
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
