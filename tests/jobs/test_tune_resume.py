@@ -124,6 +124,7 @@ def test_a_study_that_is_killed_goes_on_and_ends_as_one_that_was_not(
 def test_a_node_lost_in_the_middle_changes_nothing_but_time(homes: list[Path], peaceful: dict[str, Any]) -> None:
     home = homes[2]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray stays on loopback
     done = subprocess.run(
         [sys.executable, "-m", "tests.jobs.lost_node", str(home), *SETTINGS], cwd=ROOT, env=environment,
         capture_output=True, text=True, timeout=500, check=False,
