@@ -24,21 +24,25 @@ def main(path: str, *assignments: str) -> None:
     try:
         node = cluster.add_node(num_cpus=2, **LOOPBACK)
         ray.init(address=cluster.address, log_to_driver=False)
-        lost = threading.Event()
+        wanted, lost, reports = threading.Event(), threading.Event(), list[tune.TuneReport]()
         heard = PlantStudies.heard
 
         def losing(self: PlantStudies, trial_id: str, result: dict[str, Any]) -> bool:
             stop = heard(self, trial_id, result)
-            if int(result["epoch"]) == 2 and not stop and not lost.is_set():
-                lost.set()
-                cluster.add_node(num_cpus=2, **LOOPBACK)
-                cluster.remove_node(node, allow_graceful=False)
+            if int(result["epoch"]) == 2 and not stop:
+                wanted.set()
+                lost.wait()
             return stop
 
         PlantStudies.heard = losing  # type: ignore[method-assign]
-        report = tune.run(home, progress=Silent())
-        assert lost.is_set(), "no node was lost"
-        print(report.model_dump_json())
+        work = threading.Thread(target=lambda: reports.append(tune.run(home, progress=Silent())), daemon=True)
+        work.start()
+        assert wanted.wait(120), "nothing trained"
+        cluster.add_node(num_cpus=2, **LOOPBACK)  # a node wants the main thread, for its signals
+        cluster.remove_node(node, allow_graceful=False)
+        lost.set()
+        work.join()
+        print(reports[0].model_dump_json())
     finally:
         ray.shutdown()
         cluster.shutdown()
