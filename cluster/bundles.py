@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from cluster.home import Home
@@ -55,7 +56,7 @@ def save(
 
 def load(home: Home, plant: str, place: Place) -> Bundle:
     """The plant's bundle, verified. Raises NotFoundError, or InputError naming the file that differs."""
-    return load_at(place, home.of(plant).cache / "bundles")
+    return load_at(place, home.of(plant).cache / "bundles", allowed_networks=home.settings.registry.allowed_networks)
 
 
 def load_version(home: Home, plant: str, version: str) -> Bundle:
@@ -63,18 +64,18 @@ def load_version(home: Home, plant: str, version: str) -> Bundle:
     return load(home, plant, bundle_folder(home, plant, version))
 
 
-def load_at(place: Place, cache: Path) -> Bundle:
+def load_at(place: Place, cache: Path, *, allowed_networks: Collection[str] = ()) -> Bundle:
     """The bundle there; a remote one from its copy in ``cache``, which is made where there is none or a broken one."""
     if isinstance(place, Path):
-        return load_bundle(place)
+        return load_bundle(place, allowed_networks=allowed_networks)
     copy = cache / f"{place.name}-{hashlib.sha256(place.url.encode()).hexdigest()[:8]}"
     try:
-        return load_bundle(copy)
+        return load_bundle(copy, allowed_networks=allowed_networks)
     except InputError:
         if copy.exists():
             shutil.rmtree(copy)
     _fetch(place, copy)
-    return load_bundle(copy)
+    return load_bundle(copy, allowed_networks=allowed_networks)
 
 
 def _fetch(place: Remote, copy: Path) -> None:

@@ -147,7 +147,13 @@ def history(
 def tune(
     plants: PlantsOption = "all",
     trials: TrialsOption = None,
+    *,
+    budget: Annotated[str | None, typer.Option(help="How long in all: 90s, 30m, 2h. [no limit]")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="What is searched: FILE.toml, or `architectures`. [space.toml in the home]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice. [tune.seed]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Only go on with what was begun, never begin anew.")] = False,
 ) -> None: ...
 
 

@@ -52,7 +52,9 @@ class RaySettings(Frozen):
 
 class TuneSettings(Frozen):
     trials: int = Field(4, ge=1)  # configurations tried a plant
-    concurrent: int | None = Field(None, ge=1)  # trials at once over all plants; None: one a core
+    concurrent: int | None = Field(None, ge=1)  # trials at once over all plants; None: as many as there is room for
+    batch: int | None = Field(None, ge=1)  # trials of a plant that wait for none of each other; None: 2, or a quarter
+    gpu_per_trial: float = Field(0.0, ge=0)  # a share of a GPU, and of its memory
     seed: int = 0
 
 
@@ -95,6 +97,7 @@ class FollowSettings(Frozen):
 
 class RegistrySettings(Frozen):
     uri: str | None = None  # None: SQLite in the home
+    allowed_networks: tuple[str, ...] = ()  # import paths whose code may be trained, and run from a bundle
     artifacts: str | None = None  # where MLflow keeps files; None: below storage.root, or in the home
 
 
@@ -177,9 +180,7 @@ def load_settings(
     """Merge every layer. Raises InputError naming the key, what was expected and where it came from."""
     merged: dict[str, Any] = {}
     origins: Origins = {}
-    layers: list[tuple[str, dict[str, Any]]] = []
-    if profile:
-        layers.append((f"profile {profile}", _profile(profile)))
+    layers: list[tuple[str, dict[str, Any]]] = [(f"profile {profile}", _profile(profile))] if profile else []
     if home_file is not None and home_file.is_file():
         layers.append((str(home_file), _toml(home_file)))
     layers.append(("the environment", _from_environment(environment)))

@@ -128,23 +128,31 @@ class Tracking:
         self._open.add(run.info.run_id)
         return str(run.info.run_id)
 
+    def reopen(self, run_id: str) -> None:
+        """Go on with a run of an earlier process. Raises MillwrightError where the registry does not have it."""
+        with _saying("go on with a run"):
+            self._client.update_run(run_id, status="RUNNING")
+        self._open.add(run_id)
+
     def log(
         self,
         run_id: str,
         *,
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
         """Add to a run in one transaction. The caller chooses what is worth keeping."""
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Metric, Param, RunTag
 
         now_ms = int(time.time() * 1000)
         values = [Metric(key, float(value), now_ms, step) for key, value in (metrics or {}).items()]
         settings = [Param(key, str(value)) for key, value in (params or {}).items()]
+        about = [RunTag(key, str(value)) for key, value in (tags or {}).items()]
         with _saying("log to a run"):
             first = settings[:_MOST_TAGS]
-            self._client.log_batch(run_id, metrics=values[:_MOST_METRICS], params=first)
+            self._client.log_batch(run_id, metrics=values[:_MOST_METRICS], params=first, tags=about[:_MOST_TAGS])
             for start in range(_MOST_TAGS, len(settings), _MOST_TAGS):
                 self._client.log_batch(run_id, params=settings[start : start + _MOST_TAGS])
 

@@ -1,78 +1,66 @@
 """Tune's trials in MLflow: a parent run a plant, a child run a trial, a whitelist of metrics.
 
-The one idea: a run id belongs to a trial id and survives a restart, so a resumed study goes on
-in the runs that it began.
+The one idea: a trial's run id is in the study's journal and survives a restart, so a resumed study goes on in the runs
+that it began; each says what it was trained from and how it ended.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from typing import Any
 
-import ray.tune
-
-from cluster.files import write_atomically
-from cluster.places import Place
 from cluster.registry import Tracking
+from jobs.tuning.journal import IN_WORDS, Journal, Trial
 
 METRICS = ("train_loss", "validate_loss", "best_loss")
-_LIVE: dict[str, TrackTrials] = {}  # by the file that names the study's runs
 
 
-class TrackTrials(ray.tune.Callback):
-    """Logs the trials of one plant's study; ``moved`` is told how many are done, a running one in part."""
+class TrackTrials:
+    """Logs the trials of one plant's study. ``tags`` name the data and the code, on the parent and on each child."""
 
-    def __init__(
-        self, tracking: Tracking, plant: str, runs_file: Place, tags: dict[str, str], moved: Callable[[float], None]
-    ) -> None:
-        self.tracking, self.plant, self.runs_file, self.tags, self.moved = tracking, plant, runs_file, tags, moved
-        self.runs: dict[str, str] = json.loads(runs_file.read_text()) if runs_file.is_file() else {}
-        self.done: dict[str, float] = {}  # trial -> share of its epochs
-        _LIVE[str(runs_file)] = self
+    def __init__(self, tracking: Tracking, journal: Journal, tags: Mapping[str, str]) -> None:
+        self.tracking, self.journal, self.tags = tracking, journal, dict(tags)
+        self._open: set[str] = set()  # runs that this process has begun or taken up again
 
     def parent(self) -> str:
         """The study's run, begun at the first call."""
-        return self._run("study", None)
+        if self.journal.run_id is None:
+            self.journal.run_id = self.tracking.start(self.journal.plant, f"{self.journal.plant}/study", tags=self.tags)
+            self.journal.write()
+            self._open.add(self.journal.run_id)
+        return self._again(self.journal.run_id)
 
-    def _run(self, key: str, parent: str | None) -> str:
-        if key not in self.runs:
-            self.runs[key] = self.tracking.start(self.plant, f"{self.plant}/{key}", parent=parent, tags=self.tags)
-            write_atomically(self.runs_file, json.dumps(self.runs))
-        return self.runs[key]
+    def begin(self, trial: Trial, configuration: Mapping[str, Any]) -> str:
+        """The trial's run, with its parameters."""
+        parent = self.parent()
+        if trial.run_id is None:
+            name = f"{self.journal.plant}/trial-{trial.number:04d}"
+            trial.run_id = self.tracking.start(self.journal.plant, name, parent=parent, tags=self.tags)
+            self._open.add(trial.run_id)
+            self.journal.write()
+            self.tracking.log(trial.run_id, params=configuration)
+        return self._again(trial.run_id)
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        known = trial.trial_id in self.runs
-        run = self._run(trial.trial_id, self.parent())
-        if not known:
-            self.tracking.log(run, params=trial.config)
+    def log(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """An epoch's metrics, those of the whitelist that are numbers."""
+        found = {name: float(result[name]) for name in METRICS if name in result}
+        metrics = {name: value for name, value in found.items() if math.isfinite(value)}
+        if trial.run_id is not None and metrics:
+            self.tracking.log(trial.run_id, metrics=metrics, step=int(result["epoch"]))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        run = self._run(trial.trial_id, self.parent())
-        metrics = {name: float(result[name]) for name in METRICS if name in result}
-        self.tracking.log(run, metrics=metrics, step=int(result["training_iteration"]))
-        self.done[trial.trial_id] = float(result["share_done"])
-        self.moved(sum(self.done.values()))
+    def end(self, trial: Trial) -> None:
+        """How it ended, and why."""
+        if trial.run_id is None:
+            return
+        ok = trial.state in ("finished", "stopped", "running")
+        tags = {"state": trial.state, "reason": trial.reason or IN_WORDS.get(trial.state, trial.state)}
+        self.tracking.log(trial.run_id, tags=tags)
+        self.tracking.end(trial.run_id, ok)
+        self._open.discard(trial.run_id)
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial, ok=True)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial, ok=False)
-
-    def _end(self, trial: Any, *, ok: bool) -> None:
-        if trial.trial_id in self.runs:
-            self.tracking.end(self.runs[trial.trial_id], ok)
-        self.done[trial.trial_id] = 1.0
-        self.moved(sum(self.done.values()))
-
-    def __reduce__(self) -> tuple[Callable[[str], TrackTrials], tuple[str]]:
-        # Tune saves its callbacks with the experiment and brings them back when a study is resumed; what comes
-        # back is the one that this process has made for the study, with its connection and its progress.
-        return _of_this_process, (str(self.runs_file),)
-
-
-def _of_this_process(runs_file: str) -> TrackTrials:
-    return _LIVE[runs_file]
+    def _again(self, run_id: str) -> str:
+        if run_id not in self._open:
+            self.tracking.reopen(run_id)
+            self._open.add(run_id)
+        return run_id

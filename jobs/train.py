@@ -17,7 +17,7 @@ from cluster.report import Progress, Report, code_version
 from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, studies_of
 from jobs.crossfit import members_of
 from jobs.promote import crown
-from jobs.trial import begin
+from jobs.trial import begin, require_allowed
 
 
 class TrainReport(Report):
@@ -43,6 +43,7 @@ def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -
     """
     began = time.monotonic()
     outcomes = []
+    require_allowed(home, [home.settings.model.network.name])
     with Tracking(home) as tracking:
         for study in studies_of(home, plants, progress=progress):
             plant = study.plant

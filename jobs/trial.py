@@ -1,75 +1,176 @@
 """One trial of a study: a network's configuration, trained an epoch a step, stoppable and resumable.
 
-The one idea: a class Trainable is reused from trial to trial (starting a worker costs more than a
-short training), reads its data once from the object store, and keeps its best weights in its checkpoint.
+The one idea: a class Trainable is reused from trial to trial and from plant to plant (starting a worker costs more than
+a short training), reads its data once from the object store, and leaves each epoch's state in the study's folder, where
+whoever continues it, after whatever ended this worker, finds it.
 """
 
 from __future__ import annotations
 
+import gc
+import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import ray
 import ray.tune
+from pydantic import ValidationError
 
-from models.config import ModelConfig, NetworkConfig
+from cluster.home import Home
+from cluster.places import Place, place_of
+from models import bundle
+from models.config import NETWORKS, ModelConfig, NetworkConfig
 from models.errors import InputError
 
 if TYPE_CHECKING:
     from jobs.candidates import Study
     from models.fit import NetworkFit
 
-STATE = "fit.safetensors"
 METRIC = "best_loss"  # mean censored negative log-likelihood a tick on the later slice, at the best epoch so far
 
 
 class NetworkTrial(ray.tune.Trainable):
-    """``config`` holds fields of ``NetworkConfig``; ``study`` comes from the object store."""
+    """``config``: plant, number, settings (fields of ``NetworkConfig``) and the place of its state.
 
-    def setup(self, config: dict[str, Any], study: Study | None = None) -> None:
+    ``studies`` [plant -> its Study in the object store]; ``gpu`` is the share that a trial has of one.
+    """
+
+    fit: NetworkFit | None
+
+    def setup(self, config: dict[str, Any], studies: dict[str, Any] | None = None, gpu: float = 0.0) -> None:
         import torch
 
-        assert study is not None, "a trial needs its study"
+        assert studies is not None, "a trial needs its study"
         torch.set_num_threads(1)  # Tune gives each trial one core
-        self.study = study
+        self.studies, self.device = studies, "cuda" if gpu and torch.cuda.is_available() else "cpu"
+        if self.device == "cuda":
+            torch.cuda.set_per_process_memory_fraction(min(1.0, gpu))  # Ray's fraction is bookkeeping alone
+        self._plant, self._study = "", cast("Study", None)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.fit = begin(self.study, config)
+        self.fit, self.place = None, place_of(config["state"])
+        self.ended: dict[str, str] = {}
+        self.standing: dict[str, Any] | None = None
+        try:
+            if config["plant"] != self._plant:
+                self._study, self._plant = ray.get(self.studies[config["plant"]]), config["plant"]
+            self.fit = begin(self._study, config["settings"], device=self.device)
+            if self.place.is_file():
+                self.fit.restore(self.place.read_bytes())
+                self.standing = {"epoch": self.fit.epochs_done}
+        except Exception as error:
+            self._end(error)
 
     def step(self) -> dict[str, Any]:
-        metrics = self.fit.epoch()
-        return metrics | {METRIC: self.fit.best_loss, "share_done": self._share(), "done": self.fit.done}
+        """An epoch, kept before it is told; first of all where a restored trial stands, which was perhaps not heard."""
+        told: dict[str, Any] = {}
+        if self.fit is not None:
+            try:
+                told, self.standing = self.standing or self._epoch(self.fit), None
+            except Exception as error:
+                self._end(error)
+        if self.ended or self.fit is None:
+            return {"epoch": 0, METRIC: math.inf, "share_done": 1.0, "done": True} | told | self.ended
+        share = 1.0 if self.fit.done else min(1.0, self.fit.epochs_done / self.fit.epochs)
+        return told | {METRIC: self.fit.best_loss, "share_done": share, "done": self.fit.done}
 
-    def _share(self) -> float:
-        return 1.0 if self.fit.done else min(1.0, (self.iteration + 1) / self.fit.epochs)
+    def _epoch(self, fit: NetworkFit) -> dict[str, Any]:
+        metrics = fit.epoch()
+        lost = [name for name in ("train_loss", "validate_loss") if not math.isfinite(metrics[name])]
+        if lost:
+            told = f"{lost[0]} was {metrics[lost[0]]} in epoch {fit.epochs_done}"
+            self.ended = {"ended": "diverged", "reason": told}
+            return metrics | {METRIC: fit.best_loss, "trained": 1}
+        keep(self.place, fit.state())
+        return metrics | {"trained": 1}
+
+    def _end(self, error: Exception) -> None:
+        """What this configuration did to itself ends the trial; what happened to its machine is raised, and retried."""
+        state = ended_by(error)
+        if state is None:
+            raise error
+        told = str(error).strip().splitlines() or [""]
+        self.fit, self.ended = None, {"ended": state, "reason": f"{type(error).__name__}: {told[0]}"}
+        _free_memory()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / STATE).write_bytes(self.fit.state())
+        """Nothing: the state of every epoch is in the study's folder already."""
 
-    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
-        self.fit.restore((Path(str(checkpoint)) / STATE).read_bytes())
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: ``_begin`` has read the state."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._begin(new_config)
         return True
 
 
-def begin(study: Study, config: dict[str, Any]) -> NetworkFit:
+def ended_by(error: BaseException) -> str | None:
+    """The state in which an error ends a trial; None for one of the machine or the storage, which is tried again."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "out_of_memory"
+    if isinstance(error, InputError):
+        return "invalid"
+    return None if isinstance(error, OSError | ray.exceptions.RayError) else "failed"
+
+
+def keep(place: Place, state: bytes) -> None:
+    """The old state or the new, never half of one."""
+    if not isinstance(place, Path):
+        place.write_bytes(state)
+        return
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
+    unfinished.write_bytes(state)
+    unfinished.replace(place)
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def begin(study: Study, config: dict[str, Any], *, device: str = "cpu") -> NetworkFit:
     """A fit of the study's data with ``config`` over the study's own network settings."""
     from models.fit import NetworkFit
 
     return NetworkFit(
-        study.train, study.validate, configured(study.config, config), study.channels, modes=study.modes,
+        study.train, study.validate, configured(study.config, config), study.channels, modes=study.modes, device=device,
         scaled_by=study.scaled_by,
     )  # fmt: skip
 
 
+def require_allowed(home: Home, names: Iterable[str]) -> None:
+    """A network must be one of Millwright's, or listed by the deployment and importable. Raises InputError."""
+    for name in names:
+        if ":" in name:
+            from models.networks.own import own_body  # torch: three seconds that most runs need not wait here
+
+            bundle.require_allowed(name, home.settings.registry.allowed_networks, where="network.name")
+            own_body(name)
+        elif name not in NETWORKS:
+            raise InputError(
+                "Unknown network", expected=f"one of {', '.join(NETWORKS)}", found=repr(name), where="network.name",
+                do="Name a network of your own by its import path, `my_package.my_module:MyBody`",
+            )  # fmt: skip
+
+
 def configured(config: ModelConfig, choices: dict[str, Any]) -> ModelConfig:
-    """``config`` with a trial's choices. Raises InputError for a setting that networks do not have."""
+    """``config`` with a trial's choices. Raises InputError for a setting that networks do not have, or not so."""
     unknown = sorted(set(choices) - set(NetworkConfig.model_fields))
     if unknown:
         raise InputError(
             "Unknown network setting", expected=f"one of {', '.join(NetworkConfig.model_fields)}", found=unknown[0]
         )
-    network = NetworkConfig.model_validate(config.network.model_dump() | choices)
+    try:
+        network = NetworkConfig.model_validate(config.network.model_dump() | choices)
+    except ValidationError as error:
+        first = error.errors()[0]
+        told = first["msg"].removeprefix("Value error, ")
+        raise InputError("Not a configuration of a network", expected=told, found=str(choices)) from error
     return config.model_copy(update={"network": network})

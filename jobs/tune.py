@@ -1,232 +1,197 @@
 """One study a plant, several at once: search a network, fit the baselines beside it, keep the best.
 
-The one idea: every plant has its own study with its own scheduler, since one study over all plants
-would prune hard plants instead of bad settings. All draw on the same cores; baselines are tasks in between.
+The one idea: every plant has its own study, since one over all plants would prune hard plants instead of bad settings.
+All draw on one pool of workers, in turn; baselines are tasks in between, and a plant is bundled once its study is over.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import optuna
 import ray
-import ray.tune
-from pydantic import BaseModel
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search import ConcurrencyLimiter
-from ray.tune.search.optuna import OptunaSearch
-from rich.table import Table
 
 from cluster import lineage, places
 from cluster.home import Home
-from cluster.places import Place, opened
+from cluster.places import reference
 from cluster.registry import Tracking, bundle_folder
-from cluster.report import Progress, Report, code_version
+from cluster.report import Progress, code_version
+from cluster.turns import only_one
 from jobs.candidates import Study, studies_of
 from jobs.dataset import named_plants
 from jobs.promote import crown
 from jobs.tracking import TrackTrials
 from jobs.train import fit_baseline, fit_network
-from jobs.trial import METRIC, STATE, NetworkTrial
-from models.config import NetworkConfig
-from models.errors import MillwrightError
+from jobs.trial import require_allowed
+from jobs.tuning.budget import parse_budget
+from jobs.tuning.journal import FILE, Facts, Journal
+from jobs.tuning.report import PlantStudy, TuneReport, counted, outcomes
+from jobs.tuning.resuming import require_resumable
+from jobs.tuning.search import PlantSearch, batch_size
+from jobs.tuning.space import Space, find_space, parse_space
+from jobs.tuning.studies import PlantStudies
+from jobs.tuning.workers import train_all
+from models.errors import InputError
 
-GRACE_EPOCHS = 3  # every trial trains at least this long before a comparison can stop it
-PRETRAIN_EPOCHS = (0, 3)
-
-
-class PlantStudy(BaseModel):
-    """One plant's outcome; ``best`` holds the champion and what it was compared with."""
-
-    name: str
-    trials: int
-    finished: int
-    resumed: bool
-    best: dict[str, Any]
-
-
-class TuneReport(Report):
-    plants: list[PlantStudy] = []
-
-    def render(self) -> Table:
-        table = Table(title="Tuned: the best candidate of each plant, by log-likelihood on later time")
-        for column in ("plant", "trials", "failures", "network", "trees", "no sensor", "champion", "version"):
-            table.add_column(column, justify="right" if column in ("trials", "failures") else "left")
-        for plant in self.plants:
-            scores = plant.best["log_likelihood"]
-            table.add_row(
-                plant.name, f"{plant.finished}/{plant.trials}", str(plant.best["num_failures"]),
-                *(f"{scores[k]:.4f}" if k in scores else "-" for k in ("network", "trees", "no_sensor")),
-                plant.best["kind"], plant.best["version"],
-            )  # fmt: skip
-        return table
+__all__ = ["PlantStudy", "TuneReport", "run"]
 
 
 @dataclass(frozen=True)
-class _Options:
-    trials: int
-    concurrent: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A study, its data in the object store, and the name of its registered Trainable."""
+class _Plant:
+    """A plant's study, its data in the object store, and its baselines under way."""
 
     study: Study
-    reference: Any
-    trainable: str
+    data: Any
+    search: PlantSearch
+    track: TrackTrials
+    baselines: list[Any]
 
 
 def run(
-    home: Home, *, progress: Progress, plants: str = "all", trials: int | None = None, seed: int | None = None
-) -> TuneReport:
-    """Tune the plants named (comma-separated, or ``all``). Raises InputError where one has too little to learn from."""
+    home: Home, *, progress: Progress, plants: str = "all", trials: int | None = None, seed: int | None = None,
+    budget: str | None = None, resume: bool = False, space: str | None = None,
+) -> TuneReport:  # fmt: skip
+    """Tune the plants named (comma-separated, or ``all``), for at most ``budget`` (``90s``, ``30m``, ``2h``).
+
+    A study of equal facts goes on where it was, or answers from what it has. ``resume`` only goes on: it raises
+    InputError rather than begin anew because something differs. Raises InputError where a plant has too little to
+    learn from, and for a wrong ``space`` or ``budget``.
+    """
     began = time.monotonic()
-    settings = home.settings.tune
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    options = _Options(trials or settings.trials, settings.concurrent or cores, settings.seed if seed is None else seed)
+    deadline = None if budget is None else began + parse_budget(budget)
+    text = find_space(home.path, space)
+    searched = parse_space(*text, home.settings.model.network)
+    require_allowed(home, [home.settings.model.network.name, *searched.names()])
+    slots = _places(home)
     progress.step(f"Read the history of {', '.join(named_plants(home, plants))}")
     studies = list(studies_of(home, plants, progress=progress))
-    progress.step(f"Tune {len(studies)} plants, {options.trials} trials each, on {cores} cores")
-    done: dict[str, float] = {}
-
-    def moved(plant: str, trials_done: float) -> None:
-        done[plant] = trials_done
-        progress.update(sum(done.values()), options.trials * len(studies), "trials")
-
-    with Tracking(home) as tracking:
-        tasks = []
-        for study in studies:
-            reference = ray.put(study)
-            # Registered here, one after the other: Tune's registry is not safe to use from threads.
-            ready = _Ready(study, reference, _trainable(study.plant, reference))
-            tasks.append(partial(_study, home, ready, options, tracking, partial(moved, study.plant)))
-        outcomes = side_by_side(tasks, at_once=2 * cores)
-    for study, outcome in zip(studies, outcomes, strict=True):
-        best = bundle_folder(home, study.plant, outcome.best["version"])
-        lineage.learns(home, study.plant, study.data_version, [best])
-    return TuneReport(seconds=time.monotonic() - began, plants=outcomes)
+    asked = [_facts(home, study, searched, trials, seed) for study in studies]
+    if resume:
+        require_resumable(home, studies, asked, progress=progress)
+    progress.step(f"Tune {len(studies)} plants, {asked[0].trials} trials each, {slots} at once")
+    with ExitStack() as held, Tracking(home) as tracking:
+        for study, facts in sorted(zip(studies, asked, strict=True), key=lambda pair: pair[0].plant):
+            held.enter_context(only_one(home, study.plant, progress, work=f"tune-{facts.name()}"))
+        tuned = {s.plant: _plant(home, s, f, searched, tracking) for s, f in zip(studies, asked, strict=True)}
+        found = _search(home, tuned, slots, deadline, progress)
+    ended = [study for study in found.values() if study.budget_ended]
+    if ended:
+        progress.note(f"The budget of {budget} ended the search of {', '.join(study.name for study in ended)}")
+    return TuneReport(
+        seconds=time.monotonic() - began, plants=[found[study.plant] for study in studies], budget=budget,
+        budget_ended=bool(ended), space=searched.where,
+    )  # fmt: skip
 
 
-def side_by_side(tasks: Sequence[Callable[[], PlantStudy]], *, at_once: int) -> list[PlantStudy]:
-    """Run each in a thread and return their results in order; the first error, or Ctrl-C, is raised at once.
-
-    The threads are daemons: whoever is interrupted does not wait for the studies, which end with their Ray.
-    """
-    places, ended = threading.BoundedSemaphore(at_once), SimpleQueue[tuple[int, PlantStudy | BaseException]]()
-
-    def work(index: int, task: Callable[[], PlantStudy]) -> None:
-        with places:
-            try:
-                ended.put((index, task()))
-            except BaseException as error:  # the thread's edge: the caller raises it
-                ended.put((index, error))
-
-    for index, task in enumerate(tasks):
-        threading.Thread(target=work, args=(index, task), daemon=True).start()
-    results: dict[int, PlantStudy] = {}
-    while len(results) < len(tasks):
-        index, result = ended.get()
-        if isinstance(result, BaseException):
-            raise result
-        results[index] = result
-    return [results[index] for index in range(len(tasks))]
+def _places(home: Home) -> int:
+    """Trials at once over all plants. Raises InputError where a trial's share of a GPU is not there."""
+    have, tune = ray.cluster_resources(), home.settings.tune
+    room = int(have.get("CPU", 1))
+    if tune.gpu_per_trial:
+        gpus = have.get("GPU", 0.0)
+        if gpus < tune.gpu_per_trial:
+            raise InputError(
+                "No room for a trial on a GPU", expected=f"{tune.gpu_per_trial:g} of a GPU", found=f"{gpus:g} GPUs",
+                where="tune.gpu_per_trial", do="Set tune.gpu_per_trial=0 to train on the CPU",
+            )  # fmt: skip
+        room = min(room, int(gpus / tune.gpu_per_trial))
+    return min(tune.concurrent or room, max(1, room))
 
 
-def _study(
-    home: Home, ready: _Ready, options: _Options, tracking: Tracking, moved: Callable[[float], None]
-) -> PlantStudy:
-    study, reference = ready.study, ready.reference
-    bundles = places.reference(bundle_folder(home, study.plant, "x").parent)
-    baselines = [fit_baseline.remote(reference, bundles, sensors) for sensors in (True, False)]
-    folder = home.of(study.plant).studies / _study_name(study, options)
-    tags = {"plant": study.plant, "data_version": study.data_version, "code_version": code_version()}
-    callback = TrackTrials(tracking, study.plant, folder / "runs.json", tags, moved)
-    results, resumed = _search(study, ready.trainable, folder, options, callback)
-    good = [r for r in results if r.error is None and r.checkpoint is not None]
-    if not good:
-        reason = str(results.errors[0]).strip().splitlines()[-1] if results.errors else "no trial ended"
-        raise MillwrightError(f"Every trial of plant {study.plant} failed", found=reason, where=folder)
-    best = min(good, key=lambda r: r.metrics[METRIC])
-    with best.checkpoint.filesystem.open_input_file(f"{best.checkpoint.path}/{STATE}") as file:
-        state = bytes(file.read())
-    candidates = ray.get([fit_network.remote(reference, bundles, best.config, state), *baselines])
-    champion = crown(home, study.plant, candidates, tracking=tracking, run_id=callback.parent())
-    scores = {c.kind: c.log_likelihood for c in candidates}
-    outcome = {
-        "kind": champion.kind, "version": champion.version, "log_likelihood": scores, "config": best.config,
-        "num_failures": study.num_failures,
-    }  # fmt: skip
-    return PlantStudy(name=study.plant, trials=options.trials, finished=len(good), resumed=resumed, best=outcome)
+def _facts(home: Home, study: Study, space: Space, trials: int | None, seed: int | None) -> Facts:
+    tune = home.settings.tune
+    number = trials or tune.trials
+    return Facts(
+        data=study.data_version, configuration=study.config.digest(), space=space.digest(), trials=number,
+        batch=tune.batch or batch_size(number), seed=tune.seed if seed is None else seed, code=code_version(),
+    )  # fmt: skip
 
 
-def _study_name(study: Study, options: _Options) -> str:
-    """Equal data, configuration and options are the same study: run again, it resumes."""
-    text = f"{study.data_version}/{study.config.digest()}/{options.trials}/{options.seed}/{code_version()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _trainable(plant: str, reference: Any) -> str:
-    """Register the plant's Trainable and return its name, unique to the plant: equal names have collided."""
-    named = type(f"Network_{plant}", (NetworkTrial,), {})
-    with_data = ray.tune.with_parameters(named, study=reference)
-    ray.tune.register_trainable(named.__name__, ray.tune.with_resources(with_data, {"cpu": 1}), warn=False)
-    return named.__name__
+def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Tracking) -> _Plant:
+    journal = Journal(home.of(study.plant).studies / facts.name(), study.plant, facts)
+    tags = {"plant": study.plant, "data_version": study.data_version, "code_version": facts.code}
+    track = TrackTrials(tracking, journal, tags | {"study": facts.name()})
+    data = ray.put(study)
+    bundles = reference(bundle_folder(home, study.plant, "x").parent)
+    baselines = [fit_baseline.remote(data, bundles, sensors) for sensors in (True, False)]
+    return _Plant(study, data, PlantSearch(journal, space, study.config.network), track, baselines)
 
 
 def _search(
-    study: Study, trainable: str, folder: Place, options: _Options, callback: TrackTrials
-) -> tuple[ray.tune.ResultGrid, bool]:
-    files, (path,) = opened([places.reference(folder)])
-    if ray.tune.Tuner.can_restore(path, storage_filesystem=files):
-        tuner = ray.tune.Tuner.restore(
-            path, trainable=trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=files
-        )
-        return tuner.fit(), True
-    network = study.config.network
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search = OptunaSearch(
-        search_space(network), metric=METRIC, mode="min", seed=options.seed, points_to_evaluate=[_default(study)]
-    )
-    tuner = ray.tune.Tuner(
-        trainable,
-        tune_config=ray.tune.TuneConfig(
-            num_samples=options.trials, reuse_actors=True, metric=METRIC, mode="min",
-            search_alg=ConcurrencyLimiter(search, max_concurrent=options.concurrent),
-            scheduler=ASHAScheduler(max_t=network.epochs, grace_period=min(GRACE_EPOCHS, network.epochs)),
-        ),
-        run_config=ray.tune.RunConfig(
-            name=folder.name, storage_path=path.rpartition("/")[0], storage_filesystem=files, verbose=0,
-            callbacks=[callback],
-            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1, checkpoint_at_end=True),
-            failure_config=ray.tune.FailureConfig(max_failures=1),
-        ),
+    home: Home, tuned: dict[str, _Plant], slots: int, deadline: float | None, progress: Progress
+) -> dict[str, PlantStudy]:
+    """Train in a thread, and bundle here what is over, plant by plant."""
+    queue = SimpleQueue[str | BaseException | None]()
+    studies = PlantStudies(
+        {name: plant.search for name, plant in tuned.items()}, {name: plant.track for name, plant in tuned.items()},
+        slots, deadline, ended=queue.put,
     )  # fmt: skip
-    return tuner.fit(), False
+    total = sum(plant.search.journal.facts.trials for plant in tuned.values())
+    before = total - studies.left()
+
+    def told(plant: str, number: int) -> None:
+        progress.update(before + sum(studies.shares.values()), total, "trials")
+
+    studies.told = told
+    data = {name: plant.data for name, plant in tuned.items()}
+    found: dict[str, PlantStudy] = {}
+    for name in _ended(queue, studies, data, home.settings.tune.gpu_per_trial):
+        found[name] = _outcome(home, tuned[name], studies)
+    return found
 
 
-def search_space(network: NetworkConfig) -> dict[str, Any]:
-    """What is searched; pre-training, which only `channels` has, is kept where the later slice gains from it."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+def _ended(
+    queue: SimpleQueue[str | BaseException | None], studies: PlantStudies, data: dict[str, Any], gpu: float
+) -> Iterator[str]:
+    """Each plant once its search is over. The thread is a daemon: whoever is interrupted does not wait for it."""
 
-    pretrained = CategoricalDistribution(sorted({*PRETRAIN_EPOCHS, network.pretrain_epochs}))
-    return ({"pretrain_epochs": pretrained} if network.name == "channels" else {}) | {
-        "hidden": IntDistribution(32, 128, step=16),
-        "learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
-        "dropout": FloatDistribution(0.0, 0.3),
-        "weight_decay": FloatDistribution(1e-4, 1e-1, log=True),
-    }
+    def work() -> None:
+        try:
+            train_all(studies, data, gpu=gpu)
+            queue.put(None)
+        except BaseException as error:  # the thread's edge: the caller raises it
+            queue.put(error)
+
+    told = {name for name, search in studies.searches.items() if search.left == 0}
+    threading.Thread(target=work, daemon=True).start()
+    yield from sorted(told)
+    while (name := queue.get()) is not None:
+        if isinstance(name, BaseException):
+            raise name
+        told.add(name)
+        yield name
+    yield from (name for name in studies.searches if name not in told)
 
 
-def _default(study: Study) -> dict[str, Any]:
-    """The default configuration is always the first trial: a search must beat it to be worth its hours."""
-    network = study.config.network.model_dump()
-    return {name: network[name] for name in search_space(study.config.network)}
+def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:
+    """Bundle the best trial beside the baselines; the best of them is the champion, whatever became of the search."""
+    study, journal = plant.study, plant.search.journal
+    best, bundles = journal.best(), reference(bundle_folder(home, study.plant, "x").parent)
+    tasks = list(plant.baselines)
+    if best is not None:
+        state = journal.state_of(best.number).read_bytes()
+        tasks.insert(0, fit_network.remote(plant.data, bundles, best.settings, state))
+    candidates = ray.get(tasks)
+    champion = crown(home, study.plant, candidates, tracking=plant.track.tracking, run_id=plant.track.parent())
+    journal.write()
+    if journal.over:
+        journal.tidy()
+    lineage.learns(home, study.plant, study.data_version, [bundle_folder(home, study.plant, champion.version)])
+    return PlantStudy(
+        name=study.plant, trials=journal.facts.trials, finished=counted(journal.trials, "finished", "stopped"),
+        resumed=journal.resumed, study=places.reference(journal.folder / FILE), budget_ended=not journal.over,
+        epochs_run=sum(n for (name, _), n in studies.epochs_run.items() if name == study.plant),
+        stopped=outcomes(journal),
+        outcomes=[t.model_dump(mode="json", exclude={"params", "rungs"}) for t in journal.trials],
+        best={
+            "kind": champion.kind, "version": champion.version,
+            "log_likelihood": {c.kind: c.log_likelihood for c in candidates},
+            "config": plant.search.configuration(best) if best else {}, "trial": best.number if best else None,
+            "num_failures": study.num_failures,
+        },
+    )  # fmt: skip

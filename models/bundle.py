@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,12 @@ def save_bundle(
         _same_or_refuse(folder, contents[MANIFEST])  # another process was first
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read and verify a bundle. Raises NotFoundError, or InputError naming the file that differs."""
+def load_bundle(folder: Path, *, allowed_networks: Collection[str] = ()) -> Bundle:
+    """Read and verify a bundle. Raises NotFoundError, or InputError naming the file that differs.
+
+    A network named by an import path is code that scoring would import and run: it is refused but for
+    ``allowed_networks``, which come from the deployment and never from a bundle.
+    """
     if not folder.is_dir():
         raise NotFoundError("No bundle here", expected="a folder with manifest.json", found="nothing", where=folder)
     listed = _manifest(folder)
@@ -96,6 +100,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise _broken("A bundle's file is missing", name, "nothing", folder)
     contents = {name: _verified(folder / name, entry) for name, entry in sorted(listed.items())}
     spec = _spec(folder, contents.get("bundle.json"))
+    require_allowed(spec.config.network.name, allowed_networks, where=folder)
     may = {REASONS} if spec.kind == "network" else set()
     if set(contents) - may != set(_FILES[spec.kind]):
         raise _broken(
@@ -106,6 +111,16 @@ def load_bundle(folder: Path) -> Bundle:
     texts = {name: _text(folder / name, data) for name, data in contents.items() if name in ("card.md", "model.txt")}
     weights = contents.get("weights.safetensors")
     return Bundle(folder, spec, model, weights, texts["card.md"], contents.get(REASONS))
+
+
+def require_allowed(network: str, allowed: Collection[str], *, where: object) -> None:
+    """Raises InputError for an import path that the deployment does not list."""
+    if ":" in network and network not in allowed:
+        raise InputError(
+            "This network is code of its own, which is not allowed here", expected=f"one of {sorted(allowed)}"
+            if allowed else "a network of Millwright", found=repr(network), where=where,
+            do="Where you trust that code, list it in registry.allowed_networks",
+        )  # fmt: skip
 
 
 def _contents(spec: BundleSpec, weights: bytes | str, onnx: bytes | None, card: str) -> dict[str, bytes]:

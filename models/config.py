@@ -15,6 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+NETWORKS = ("channels", "tcn", "gru")  # the keys of ``models.networks.BODIES``, for whoever cannot import torch
+
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,7 +88,7 @@ class HazardConfig(Frozen):
 class NetworkConfig(Frozen):
     """The architecture (a file in ``models/networks``) and how it is fitted."""
 
-    name: str = "channels"
+    name: str = "channels"  # or the import path of an own one, `my_package.my_module:MyBody`
     hidden: int = Field(64, ge=4, le=1024)
     channel_hidden: int = Field(24, ge=4, le=1024)  # of the network `channels`: the width in which each channel is read
     layers: int = Field(3, ge=1, le=16)

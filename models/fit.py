@@ -89,6 +89,10 @@ class NetworkFit:
         return self._epoch >= self.epochs or self._epoch - self._best_epoch >= self.config.network.patience
 
     @property
+    def epochs_done(self) -> int:
+        return self._epoch
+
+    @property
     def best_loss(self) -> float:
         """``validate_loss`` of the best epoch; inf before the first."""
         return self._best_loss

@@ -3,7 +3,8 @@
 The one idea: everything an architecture need not know is here, once: scaling within regimes, masks, left padding and
 the hazard head are inside the graph, so a network takes canonical units with NaN for no value, whatever body it has. A
 new architecture is a file with a body (``receptive_field``; [B, I, T + R - 1] -> [B, H, T], I as in ``Layout``) and a
-line in BODIES. Several ``members`` are trained side by side from other seeds and answer as one: the mean of logits.
+line in BODIES; one that is somebody's own is named by its import path (``models.networks.own``). Several ``members``
+are trained side by side from other seeds and answer as one: the mean of logits.
 
 Legend: B batch, T steps, W window, C channels, I inputs, H hidden, R receptive field, G regimes, K1 hazard bins,
 M failure modes, whose logits follow the bins' wherever a network has any: K1 stands for K1 + M there.
@@ -27,6 +28,7 @@ from models.hazard import Float32
 from models.networks.channels import Channels
 from models.networks.gru import Gru
 from models.networks.layout import Layout
+from models.networks.own import checked_body, is_own
 from models.networks.tcn import Tcn
 from models.scaling import Scaling
 
@@ -35,12 +37,19 @@ Body = Channels | Tcn | Gru
 BODIES: dict[str, Callable[[ModelConfig, Layout], Body]] = {"channels": Channels, "tcn": Tcn, "gru": Gru}
 
 
+def _body(config: ModelConfig, layout: Layout) -> Body:
+    name = config.network.name
+    if name in BODIES:
+        return BODIES[name](config, layout)
+    return cast(Body, checked_body(name, config, layout))
+
+
 class Member(nn.Module):
     """A body with its head: inputs [B, I, T + R - 1] -> logits [B, T, K1]."""
 
     def __init__(self, config: ModelConfig, layout: Layout, num_outputs: int) -> None:
         super().__init__()
-        self.body = BODIES[config.network.name](config, layout)
+        self.body = _body(config, layout)
         self.head = nn.Linear(config.network.hidden, num_outputs)
         nn.init.normal_(self.head.weight, std=0.01)
 
@@ -170,8 +179,11 @@ def build(
     fit the channels.
     """
     name = config.network.name
-    if name not in BODIES:
-        raise InputError("Unknown network", expected=f"one of {', '.join(BODIES)}", found=repr(name))
+    if name not in BODIES and not is_own(name):
+        raise InputError(
+            "Unknown network", expected=f"one of {', '.join(BODIES)}", found=repr(name),
+            do="Name a network of your own by its import path, `my_package.my_module:MyBody`",
+        )  # fmt: skip
     if len(scaling.center) != len(kinds):
         raise InputError("Scaling does not fit", expected=f"{len(kinds)} channels", found=len(scaling.center))
     used = range(len(kinds)) if used is None else used

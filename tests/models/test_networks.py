@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from models.config import HazardConfig, ModelConfig, NetworkConfig, WindowConfig
+from models.config import NETWORKS, HazardConfig, ModelConfig, NetworkConfig, WindowConfig
 from models.errors import InputError
 from models.networks import BODIES, HazardNetwork, NetworkModel, build
 from models.scaling import Scaling
@@ -139,3 +139,7 @@ def test_a_scaling_of_other_channels_is_refused() -> None:
 def test_a_network_that_ignores_every_channel_is_refused() -> None:
     with pytest.raises(InputError, match="needs a channel"):
         build(config("tcn"), Scaling((0.0,) * C, (1.0,) * C), ["number"] * C, used=())
+
+
+def test_the_names_that_need_no_torch_are_those_of_the_table() -> None:
+    assert tuple(BODIES) == NETWORKS

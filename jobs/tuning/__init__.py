@@ -1,0 +1,1 @@
+"""A study: what is searched, what was tried, who trains next, and when it ends."""

@@ -1,0 +1,74 @@
+"""What `tune` says at its end: each plant's best beside its baselines, and what became of every trial."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cluster.report import Report
+from jobs.tuning.journal import IN_WORDS, Journal, Trial
+
+
+class PlantStudy(BaseModel):
+    """One plant's outcome; ``best`` holds the champion and what it was compared with.
+
+    ``finished`` counts trials that trained to their end or were stopped by comparison; ``stopped`` why others, and
+    those stopped, ended sooner; ``outcomes`` every trial: state, reason, epochs, loss, seconds. ``epochs_run`` is what
+    this call trained, which a resumed study does not repeat.
+    """
+
+    name: str
+    trials: int
+    finished: int
+    resumed: bool
+    best: dict[str, Any]
+    stopped: dict[str, int] = {}
+    outcomes: list[dict[str, Any]] = []
+    budget_ended: bool = False
+    epochs_run: int = 0
+    study: str = ""
+
+
+class TuneReport(Report):
+    plants: list[PlantStudy] = []
+    budget: str | None = None
+    budget_ended: bool = False
+    space: str = ""
+
+    def render(self) -> RenderableType:
+        table = Table(title="Tuned: the best candidate of each plant, by log-likelihood on later time")
+        for column in ("plant", "trials", "failures", "network", "trees", "no sensor", "champion", "version"):
+            table.add_column(column, justify="right" if column in ("trials", "failures") else "left")
+        for plant in self.plants:
+            scores = plant.best["log_likelihood"]
+            table.add_row(
+                plant.name, f"{plant.finished}/{plant.trials}", str(plant.best["num_failures"]),
+                *(f"{scores[k]:.4f}" if k in scores else "-" for k in ("network", "trees", "no_sensor")),
+                plant.best["kind"], plant.best["version"],
+            )  # fmt: skip
+        told = [
+            f"{plant.name}: " + ", ".join(f"{count} {why}" for why, count in plant.stopped.items())
+            for plant in self.plants if plant.stopped
+        ]  # fmt: skip
+        if self.budget_ended:
+            told.append(f"The budget of {self.budget} ended the search: the same command goes on with it.")
+        return Group(table, *(Text(line) for line in told))
+
+
+def counted(trials: Sequence[Trial], *states: str) -> int:
+    return sum(trial.state in states for trial in trials)
+
+
+def outcomes(journal: Journal) -> dict[str, int]:
+    """How many trials ended sooner than by themselves, for each reason."""
+    found = Counter(IN_WORDS[trial.state] for trial in journal.trials if trial.state != "finished")
+    unseen = journal.facts.trials - len(journal.trials)
+    if unseen:
+        found[IN_WORDS["waiting"]] += unseen
+    return dict(found)
