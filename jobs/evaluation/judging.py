@@ -48,11 +48,13 @@ NEVER = 1.01  # a threshold that no probability reaches
 
 @dataclass(frozen=True)
 class Judged:
-    """A plant's figures, every scored tick, and the story of one failure for the report."""
+    """A plant's figures, every scored tick, the story of one failure for the report, and what each candidate's
+    thresholds come to, in rows of ``ticks``."""
 
     result: PlantResult
     ticks: pa.Table
     story: dict[str, Any]
+    swept: dict[str, tuple[Swept, ...]]
 
 
 def judge_plant(
@@ -78,7 +80,7 @@ def judge_plant(
     judgement = ready[best].judgement
     result = _plant_result(data, rows, spec, groups=results, judgement=judgement, truth=truth)
     result.num_not_judged = _not_judged(data, rows, split, judgement)
-    return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth))
+    return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth), swept)
 
 
 @dataclass(frozen=True)
