@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -32,13 +33,14 @@ from cluster.registry import bundle_folder
 from cluster.report import Progress, Report
 from jobs import connect, ingest, simulate
 from jobs import fleet as generator_package
-from jobs.benchmarks.shares import KINDS, Case, Caught, Shares, case_of, shares
-from jobs.candidates import choose, studies_of
+from jobs.benchmarks.shares import Case, Caught, Shares, case_of, shares
+from jobs.candidates import Candidate, Study, choose, studies_of
 from jobs.dataset import load_plant
 from jobs.evaluation.judging import judge_plant
 from jobs.evaluation.results import Figure
 from jobs.evaluation.truth import read_truth
 from jobs.fleet.plants import PLANTS
+from jobs.fleet.truth import HORIZONS_H
 from jobs.train import start
 from models.errors import InputError
 
@@ -90,15 +92,26 @@ class FleetReport(Shares, Report):
 def run(home: Home, *, progress: Progress, subset: str | None = None, seeds: int = 3) -> FleetReport:
     """All plants of the simulator or the one named, from ``seeds`` seeds on.
 
-    Raises InputError for an unknown plant, a home that holds another fleet of these seeds, or a batch that is held.
+    Raises InputError for an unknown plant, a horizon that the oracle lacks, a home that holds another fleet of these
+    seeds, or a batch that is held.
     """
     began = time.monotonic()
     if subset is not None and subset not in PLANTS:
         raise InputError("Unknown subset", expected=f"one of {', '.join(PLANTS)}", found=repr(subset))
+    hazard = home.settings.model.hazard
+    if hazard.alarm_within not in HORIZONS_H:
+        raise InputError(
+            "The oracle knows no such horizon", expected=f"an alarm within one of {HORIZONS_H} hours",
+            found=hazard.alarm_horizon, where="model.hazard.horizons", do="Set one of them there",
+        )  # fmt: skip
     plants = list(PLANTS) if subset is None else [subset]
     numbers = [FIRST_SEED + number for number in range(seeds)]
     steps: dict[str, float] = {}
-    cases = [_judged(home, plant, seed, progress, steps) for plant in plants for seed in numbers]
+    entries = [_ready(home, plant, seed, progress=progress, steps=steps) for plant in plants for seed in numbers]
+    with _timed(steps, "train"):
+        trained = _train(home, entries, progress)
+    with _timed(steps, "judge"):
+        cases = _judge(home, entries, trained, progress)
     progress.step("Draw machines for the intervals")
     return FleetReport(
         **shares(cases).model_dump(), generator=generator(), machines=MACHINES, days=DAYS, seeds=numbers,
@@ -115,33 +128,55 @@ def generator() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
-def _judged(home: Home, plant: str, seed: int, progress: Progress, steps: dict[str, float]) -> Case:
-    """The whole way of one plant: what is kept of it are counts."""
+@dataclass(frozen=True)
+class _Entry:
+    """One plant of one seed, ready to be learned from; ``raw`` holds its files and its truth."""
+
+    plant: str
+    seed: int
+    raw: Path
+    study: Study
+
+
+def _ready(home: Home, plant: str, seed: int, *, progress: Progress, steps: dict[str, float]) -> _Entry:
     name = f"fleet-{plant}-{seed}"
     with _timed(steps, "simulate"):
         raw = _simulated(home, plant, seed, progress)
     with _timed(steps, "ingest"):
         connect.run(home, path=raw / plant, plant=name, progress=progress)
         _ingest(home, name, progress)
-    with _timed(steps, "train"):
         (study,) = studies_of(home, name, progress=progress)
-        progress.step(f"Train {name}")
-        candidates = ray.get(start(study, bundle_folder(home, name, "x").parent, [{}]))
-    with _timed(steps, "judge"):
-        progress.step(f"Judge {name} on later time and unseen machines")
-        kinds = {candidate.kind: candidate for candidate in candidates}  # the network first: its alarms are allowed
-        bundles = {kind: load(home, name, place_of(candidate.folder)) for kind, candidate in kinds.items()}
-        data = load_plant(home, name, config=study.config)
-        split = data.split_in_time(home.settings.split, study.config)
-        task = ray.remote(num_cpus=1)(judge_plant)
-        judged = ray.get(task.remote(data, split, bundles, read_truth(raw / ".truth", plant)))
-        if missing := [kind for kind in KINDS if kind not in judged.swept]:
-            raise InputError(
-                "Nothing to judge by", expected="an alarm's horizon of 24, 48 or 168 hours",
-                found=f"no {missing[0]} for {study.config.hazard.alarm_horizon}", where=name,
-                do="Correct `model.hazard.horizons`",
-            )  # fmt: skip
-        return case_of(plant, seed, judged, choose(candidates).kind)
+    return _Entry(plant, seed, raw, study)
+
+
+def _train(home: Home, entries: Sequence[_Entry], progress: Progress) -> list[list[Candidate]]:
+    """The candidates of each entry: a network, trees and the no-sensor baseline, as many at once as there are cores."""
+    progress.step(f"Train the models of {len(entries)} plants")
+    tasks = [start(e.study, bundle_folder(home, e.study.plant, "x").parent, [{}]) for e in entries]
+    waiting = [task for own in tasks for task in own]
+    total = len(waiting)
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=1)
+        ray.get(done)  # a failure ends the benchmark here
+        progress.update(total - len(waiting), total, "models")
+    return [ray.get(own) for own in tasks]
+
+
+def _judge(home: Home, entries: Sequence[_Entry], trained: Sequence[list[Candidate]], progress: Progress) -> list[Case]:
+    """The counts of each entry. The network comes first, since its false alarms are what is allowed."""
+    progress.step(f"Judge {len(entries)} plants on later time and unseen machines")
+    task, waiting = ray.remote(num_cpus=1)(judge_plant), []
+    for entry, candidates in zip(entries, trained, strict=True):
+        name, config = entry.study.plant, entry.study.config
+        bundles = {candidate.kind: load(home, name, place_of(candidate.folder)) for candidate in candidates}
+        data = load_plant(home, name, config=config)
+        truth = read_truth(entry.raw / ".truth", entry.plant)
+        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), bundles, truth))
+    cases: list[Case] = []
+    for entry, candidates, reference in zip(entries, trained, waiting, strict=True):
+        cases.append(case_of(entry.plant, entry.seed, ray.get(reference), choose(candidates).kind))
+        progress.update(len(cases), len(entries), "plants")
+    return cases
 
 
 def _simulated(home: Home, plant: str, seed: int, progress: Progress) -> Path:
