@@ -86,7 +86,7 @@ class FleetReport(Shares, Report):
             table.add_section()
         table.add_row("all", "all", *_cells(self, ""))
         took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.steps.items())
-        return Group(table, _verdict(self), f"{self.seconds:.0f} s in all: {took}.")
+        return Group(table, _at_rates(self), _verdict(self), f"{self.seconds:.0f} s in all: {took}.")
 
 
 def run(home: Home, *, progress: Progress, subset: str | None = None, seeds: int = 3) -> FleetReport:
@@ -233,15 +233,24 @@ def _verdict(found: Shares) -> str:
     def told(one: Caught) -> str:
         return f"{one.num_caught} ({_written(one.caught)})"
 
-    way, champions, at_trees = map(_written, (found.share, found.champion_share, found.share_at_baseline_alarms))
+    rate = found.false_alarms / found.machine_months
     return (
-        f"Simulated data. Of {found.num_failures} failures that an alarm could have announced, at "
-        f"{found.false_alarms / found.machine_months:.2f} false alarms a machine-month, the network caught "
-        f"{told(found.model)}, the better baseline of each plant {told(found.better)}, the oracle "
-        f"{told(found.oracle)}: {way} of the way, the champions {champions}; at the trees' own false alarms "
-        f"{at_trees}. 95 % intervals over machines, drawn within each plant and seed; thresholds are retuned on the "
-        "judged ticks, for all alike and in every draw."
+        f"Simulated data. Of {found.num_failures} failures that an alarm could have announced, at the network's "
+        f"{rate:.2f} false alarms a machine-month it caught {told(found.model)}, the better baseline of each plant "
+        f"{told(found.better)}, the oracle {told(found.oracle)}: {_written(found.share)} of the way, the champions "
+        f"{_written(found.champion_share)}. 95 % intervals over machines, drawn within each plant and seed; thresholds "
+        "are retuned on the judged ticks, for all alike and in every draw."
     )
+
+
+def _at_rates(found: Shares) -> Table:
+    table = Table(title="All plants and seeds, each plant at the same rate of false alarms")
+    for column in ("false alarms a machine-month", "network", "trees", "no sensor", "oracle", "share of the way"):
+        table.add_column(column)
+    for one in found.at_rates:
+        counts = (one.model, one.baseline, one.no_sensor, one.oracle)
+        table.add_row(f"{one.rate:g}", *map(str, counts), _written(one.share))
+    return table
 
 
 def _written(figure: Figure) -> str:

@@ -27,11 +27,11 @@ TREES = Alarms(np.array([[1.0, 2, 2], [1, 1, 0], [0, 1, 0]]), np.array([[3.0, 1,
 NO_SENSOR = Alarms(np.array([[1.0, 1, 0], [0, 0, 0]]), np.array([[2.0, 1, 1], [1, 0, 0]]), own=0)
 ORACLE = Alarms(np.array([[2.0, 2, 2], [1, 2, 1]]), np.array([[1.0, 2, 2], [0, 1, 0]]), own=1)
 ALARMS = dict(zip(KINDS, (NETWORK, TREES, NO_SENSOR, ORACLE), strict=True))
-FAILURES = np.array([2.0, 2, 2])
+FAILURES, MONTHS = np.array([2.0, 2, 2]), np.array([1.0, 2, 1])
 
 
 def case(plant: str = "harbor", seed: int = 101, champion: str = "network", **changed: Alarms) -> Case:
-    return Case(plant, seed, ALARMS | changed, champion, FAILURES, months=4.0)
+    return Case(plant, seed, ALARMS | changed, champion, FAILURES, MONTHS)
 
 
 def test_each_candidate_catches_what_its_best_threshold_allows_at_the_networks_false_alarms() -> None:
@@ -49,9 +49,21 @@ def test_a_champion_of_trees_is_at_the_better_baseline() -> None:
     assert (found.champion.num_caught, found.champion_share.value, found.share.value) == (2, 0.0, 0.5)
 
 
-def test_the_network_is_compared_at_the_trees_false_alarms_too() -> None:
-    # They are 5: the network catches 4, the trees 5, the oracle 6, so the network is behind.
-    assert shares([case()]).share_at_baseline_alarms.value == -1.0
+def test_at_a_fixed_rate_nobodys_threshold_says_what_is_allowed() -> None:
+    # In 4 machine-months 0.2 allows 0.8 false alarms, 0.5 allows 2 and 1 allows 4.
+    found = {one.rate: one for one in shares([case()]).at_rates}
+    assert list(found) == [0.1, 0.2, 0.5, 1.0]
+    low, middle, high = found[0.2], found[0.5], found[1.0]
+    assert (low.model, low.baseline, low.no_sensor, low.better, low.oracle, low.share.value) == (1, 1, 0, 1, 0, None)
+    assert (middle.model, middle.baseline, middle.better, middle.oracle, middle.share.value) == (3, 2, 2, 4, 0.5)
+    assert (high.model, high.baseline, high.no_sensor, high.oracle, high.share.value) == (3, 2, 2, 4, 0.5)
+
+
+def test_a_rate_is_allowed_to_each_plant_alone() -> None:
+    # 4 false alarms each at 1 a month: ridge raises none, but harbor has not 8, which would catch 4, 5 and 6.
+    quiet = {kind: Alarms(np.zeros((1, 3)), np.zeros((1, 3)), own=0) for kind in KINDS}
+    found = {one.rate: one for one in shares([case(), case("ridge", **quiet)]).at_rates}
+    assert (found[1.0].model, found[1.0].baseline, found[1.0].oracle) == (3, 2, 4)
 
 
 def test_counts_are_summed_before_the_ratio_and_the_better_baseline_is_one_a_plant() -> None:
@@ -69,7 +81,7 @@ def test_where_the_oracle_is_not_ahead_there_is_no_share() -> None:
 
 def test_without_a_failure_there_is_no_share_of_failures() -> None:
     none = {kind: Alarms(np.zeros((1, 3)), np.ones((1, 3)), own=0) for kind in KINDS}
-    found = shares([Case("harbor", 101, none, "trees", np.zeros(3), months=4.0)])
+    found = shares([Case("harbor", 101, none, "trees", np.zeros(3), MONTHS)])
     assert (found.num_failures, found.false_alarms, found.model.num_caught) == (0, 3, 0)
     assert (found.model.caught.value, found.share.value, found.champion_share.value) == (None, None, None)
 
@@ -174,8 +186,6 @@ def test_a_fleet_reads_no_files_and_the_public_benchmarks_do(home: Home, tmp_pat
         benchmark.run(home, progress=Silent(), name="fleet", subset="atlantis")
     other = home.settings.model.model_copy(update={"hazard": HazardConfig(horizons={"72h": 72.0})})
     changed = replace(home, settings=home.settings.model_copy(update={"model": other}))
-    with pytest.raises(
-        InputError, match=r"expected an alarm within one of \(24, 48, 168\) hours, found 72h"
-    ):
+    with pytest.raises(InputError, match=r"expected an alarm within one of \(24, 48, 168\) hours, found 72h"):
         benchmark.run(changed, progress=Silent(), name="fleet")
     assert set(benchmark.BENCHMARKS) >= benchmark.MAKES_ITS_DATA
