@@ -245,10 +245,11 @@ def _verdict(found: Shares) -> str:
 
 def _at_rates(found: Shares) -> Table:
     table = Table(title="All plants and seeds, each plant at the same rate of false alarms")
-    for column in ("false alarms a machine-month", "network", "trees", "no sensor", "oracle", "share of the way"):
+    columns = ("a machine-month", "network", "trees", "no sensor", "better of each plant", "oracle", "share of the way")
+    for column in columns:
         table.add_column(column)
     for one in found.at_rates:
-        counts = (one.model, one.baseline, one.no_sensor, one.oracle)
+        counts = (one.model, one.baseline, one.no_sensor, one.better, one.oracle)
         table.add_row(f"{one.rate:g}", *map(str, counts), _written(one.share))
     return table
 

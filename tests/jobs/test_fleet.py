@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cluster.home import Home, open_home
 from cluster.report import Silent
@@ -165,6 +167,11 @@ def test_a_plant_goes_the_whole_way_and_its_counts_are_those_of_evaluate(
     assert told["seeds"] == [101] and told["plants"][0]["plant"] == "harbor" and told["simulated"]
     assert set(told["steps"]) == {"simulate", "ingest", "train", "judge"}
     assert small.plants() == ["fleet-harbor-101"]
+    screen = Console(width=200, file=StringIO())
+    screen.print(report.render())
+    told_to_people = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "fleet: 10 machines and 100 days a plant" in told_to_people
+    assert "Of 4 failures that an alarm could have announced" in told_to_people
 
     raw = small.path / "fleet" / "harbor-101" / "harbor" / "failures.csv"
     written = raw.stat().st_mtime_ns
