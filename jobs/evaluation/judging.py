@@ -47,11 +47,13 @@ NEVER = 1.01  # a threshold that no probability reaches
 
 @dataclass(frozen=True)
 class Judged:
-    """A plant's figures, every scored tick, and the story of one failure for the report."""
+    """A plant's figures, every scored tick, the story of one failure for the report, and what each candidate's
+    thresholds come to, in rows of ``ticks``."""
 
     result: PlantResult
     ticks: pa.Table
     story: dict[str, Any]
+    swept: dict[str, tuple[Swept, ...]]
 
 
 def judge_plant(
@@ -81,7 +83,7 @@ def judge_plant(
         rows, ready, results[0].candidates, horizon=hazard.horizons[spec.alarm_horizon],
         reference_risk=_reference(spec), seed=SEED, draws=DRAWS_OF_PARTS,
     )  # fmt: skip
-    return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth))
+    return Judged(result, _table(rows, said), story_of(data, rows, predictors[best], judgement, truth), swept)
 
 
 @dataclass(frozen=True)
