@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import ModelConfig
@@ -74,7 +75,7 @@ class NetworkFit:
             require_channels(self.network, config.network.name)
         self._start_at_usual_hazard()
         self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
-        self._averaged, self._best = _copy(self.network), _copy(self.network)
+        self._averaged, self._best = copy_of(self.network), copy_of(self.network)
         self._weights = {n: t for n, t in self.network.state_dict().items() if t.is_floating_point()}
         wanted = round(config.network.train_steps / max(1, int(self._usable.sum())))
         self.epochs = max(1, wanted) if config.network.train_steps else config.network.epochs
@@ -108,7 +109,7 @@ class NetworkFit:
         network = self.config.network
         if self._epoch == 0 and network.pretrain_epochs:
             pretrain(self.network, self._train, self.config, shuffle_bytes=self._shuffle_bytes)
-            self._averaged = _copy(self.network)
+            self._averaged = copy_of(self.network)
         rng = np.random.default_rng([network.seed, self._epoch])
         total, steps, before = 0.0, 0.0, 0.0
         with torch.random.fork_rng(devices=[]):
@@ -122,7 +123,7 @@ class NetworkFit:
                     torch.manual_seed(int(rng.integers(2**62)))
                 for place, batch in enumerate(batches):
                     self._set_learning_rate((self._epoch + before + share * (place / len(batches))) / self.epochs)
-                    loss, count = self._step(self._stacked(batch))
+                    loss, count = self._step(self.stacked(batch))
                     total, steps = total + loss, steps + count
                 before += share
         self._epoch += 1
@@ -196,27 +197,22 @@ class NetworkFit:
     def _start_at_usual_hazard(self) -> None:
         """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""
         labels = ((s.time[s.usable], s.event[s.usable]) for s in self._train)
-        usual = usual_hazard_over(self.config.hazard.edges, labels)
-        with torch.no_grad():
-            bias = np.concatenate([np.log(usual) - np.log1p(-usual), np.log(self.modes.shares)])
-            for member in self.network.members:
-                cast(Member, member).head.bias.copy_(torch.from_numpy(bias))
+        start_at(self.network, usual_hazard_over(self.config.hazard.edges, labels), self.modes.shares)
 
     def _set_learning_rate(self, progress: float) -> None:
-        rise = min(1.0, (progress + 1e-3) / WARM_UP)
-        fall = 0.5 * (1.0 + math.cos(math.pi * progress)) if progress > WARM_UP else 1.0
         for group in self._optimizer.param_groups:
-            group["lr"] = self.config.network.learning_rate * rise * max(fall, 0.01)
+            group["lr"] = self.config.network.learning_rate * rate_at(progress)
 
-    def _stacked(self, pieces: list[Piece]) -> Batch:
+    def stacked(self, pieces: list[Piece]) -> Batch:
         context, hazard = self.network.receptive_field - 1, self.config.hazard
         return stack(
             pieces, context, hazard.edges, self._cap, modes=self.modes,
             mode_within=self._near, finding_within=hazard.alarm_within,
         ).to(self.device)  # fmt: skip
 
-    def _step(self, batch: Batch) -> tuple[float, float]:
-        """One step of the optimizer; the sum of the steps' losses, mean over members, and their number."""
+    def loss(self, batch: Batch) -> tuple[Tensor, float]:
+        """What a step of the optimizer lowers, added up over members; and the sum of the steps' likelihood losses,
+        mean over members."""
         network, members = self.config.network, self.network.members
         count = int(batch.usable.sum())
         known = max(1, int((~batch.target.isnan() & batch.usable).sum()))
@@ -225,17 +221,21 @@ class NetworkFit:
             nll, squared, named = self._losses(batch, logits)
             loss = loss + (nll if named is None else nll + named) / count + network.mean_weight * squared / known
             total += float(nll.detach()) / len(members)
+        return loss, total
+
+    def _step(self, batch: Batch) -> tuple[float, float]:
+        """One step of the optimizer; the sum of the steps' losses, mean over members, and their number."""
+        network, members = self.config.network, self.network.members
+        loss, total = self.loss(batch)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for member in members:
             torch.nn.utils.clip_grad_norm_(member.parameters(), MAX_GRADIENT)
         self._optimizer.step()
-        # Early on the mean follows the weights closely; later it spans 1 / (1 - average) steps.
-        done = float(next(iter(self._optimizer.state.values()))["step"])
-        decay = min(network.average, done / (done + 10))
+        decay = averaging(network.average, float(next(iter(self._optimizer.state.values()))["step"]))
         averaged = [self._averaged[name] for name in self._weights]
         torch._foreach_lerp_(averaged, list(self._weights.values()), 1 - decay)
-        return total, float(count)
+        return total, float(batch.usable.sum())
 
     def _losses(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Of a network's output: sums over usable steps of negative log-likelihood, squared error of
@@ -252,18 +252,43 @@ class NetworkFit:
 
     def _validated(self) -> tuple[float, float]:
         """Mean negative log-likelihood, and mean squared error of E[min(T, cap)] / cap, of the averaged weights."""
-        own = _copy(self.network)
+        own = copy_of(self.network)
         self.network.load_state_dict(self._averaged)
+        found = self.validated()
+        self.network.load_state_dict(own)
+        return found
+
+    def validated(self) -> tuple[float, float]:
+        """Mean negative log-likelihood, and mean squared error of E[min(T, cap)] / cap, of the weights as they are."""
         self.network.eval()
         sums = np.zeros(4)
         with torch.inference_mode():
             for pieces in batched(cut(self._validate, 512), self.config.network.batch_size):
-                batch = self._stacked(pieces)
+                batch = self.stacked(pieces)
                 nll, squared, _ = self._losses(batch, self.network.valid(batch.values))
                 known = (batch.usable & ~batch.target.isnan()).sum()
                 sums += [float(nll), float(batch.usable.sum()), float(squared), float(known)]
-        self.network.load_state_dict(own)
         return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
+
+
+def rate_at(progress: float) -> float:
+    """Share of the learning rate after a share of the training: a rise, then a cosine."""
+    rise = min(1.0, (progress + 1e-3) / WARM_UP)
+    fall = 0.5 * (1.0 + math.cos(math.pi * progress)) if progress > WARM_UP else 1.0
+    return rise * max(fall, 0.01)
+
+
+def averaging(average: float, done: float) -> float:
+    """Decay of the running mean after ``done`` steps: close to the weights early on, later over 1 / (1 - average)."""
+    return min(average, done / (done + 10))
+
+
+def start_at(network: HazardNetwork, hazard: NDArray[np.float64], shares: Ordered[float] = ()) -> None:
+    """Let the head's bias say these hazards [K1] and shares of failure modes [M]."""
+    bias = torch.from_numpy(np.concatenate([np.log(hazard) - np.log1p(-hazard), np.log(shares)]))
+    with torch.no_grad():
+        for member in network.members:
+            cast(Member, member).head.bias.copy_(bias)
 
 
 def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
@@ -274,7 +299,7 @@ def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
         )  # fmt: skip
 
 
-def _copy(network: HazardNetwork) -> dict[str, Tensor]:
+def copy_of(network: HazardNetwork) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 

@@ -39,6 +39,7 @@ class Channels(nn.Module):
         super().__init__()
         network = config.network
         self.num_channels, self.num_regimes = len(layout.kinds), layout.num_regimes
+        self.unnamed = False  # whether channels are known by their kinds alone
         self.kernel, self.receptive_field = network.kernel, network.kernel**network.layers
         width, hidden = network.channel_hidden, network.hidden
         kinds = [KINDS.get(kind, len(KINDS)) for kind in layout.kinds]
@@ -84,8 +85,8 @@ class Channels(nn.Module):
 
     def embedding(self) -> Tensor:
         """What tells the channels apart, [C, E]."""
-        embedded: Tensor = self.of_kind(self.kind) + self.own
-        return embedded
+        of_kind: Tensor = self.of_kind(self.kind)
+        return of_kind if self.unnamed else of_kind + self.own
 
     def _tokens(self, x_BIT: Tensor, *, window: bool) -> Tensor:
         """[B, I, T + R - 1] -> [B C, D, T]; of a ``window`` [B, I, R] the last step alone, [B C, D, 1]."""

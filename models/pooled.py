@@ -1,0 +1,253 @@
+"""One network of all plants, trained on the histories of all of them: what a plant with few failures starts from.
+
+The one idea: the set of channels shares everything but what is a plant's own: the scaling, the part of a channel's
+embedding beside its kind's, the embedding of operating regimes. In half of the steps the own part is hidden, so that the
+kinds alone must do: that is how the network reads a plant that it has not seen (``adopted``).
+
+Source: Gelman & Hill (2007), "Data analysis using regression and multilevel/hierarchical models", chapter 12, on partial
+pooling. Legend: P plants.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as Ordered
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from models.config import ModelConfig
+from models.errors import InputError
+from models.features import Sequence
+from models.fit import MAX_GRADIENT, SHUFFLE_BYTES, NetworkFit, averaging, copy_of, rate_at, start_at
+from models.hazard import usual_hazard_over
+from models.networks import HazardNetwork, Member, build
+from models.networks.channels import Channels
+from models.pieces import Piece, batched, cut
+from models.scaling import moving, scaling_of
+from models.windows import Channel
+
+FORMAT = "millwright-pooled/1"
+HIDE_OWN = 0.5  # share of the steps in which a plant's own embeddings are hidden
+OWN = ("body.own", "body.regime", "body.kind")  # what a plant has for itself, or what its channels tell
+
+
+@dataclass(frozen=True)
+class History:
+    """A plant's training and validation parts, under the clock and the bins of all."""
+
+    channels: tuple[Channel, ...]
+    train: Ordered[Sequence]
+    validate: Ordered[Sequence]
+
+
+Stream = Iterable[tuple[str, Sequence]]  # plant, a sequence of its training part
+
+
+class PooledFit:
+    """Trains one network over all plants; call ``epoch`` until ``done``. Raises InputError for other networks."""
+
+    def __init__(self, plants: Mapping[str, History], config: ModelConfig, *, device: str = "cpu") -> None:
+        require_poolable(config)
+        self.config, self.plants = config, dict(plants)
+        self._fits = {
+            name: NetworkFit(plant.train, plant.validate, config, plant.channels, device=device)
+            for name, plant in self.plants.items()
+        }
+        networks = [fit.network for fit in self._fits.values()]
+        _share(networks)
+        labels = ((s.time[s.usable], s.event[s.usable]) for plant in self.plants.values() for s in plant.train)
+        start_at(networks[0], usual_hazard_over(config.hazard.edges, labels))
+        self._all = nn.ModuleDict({f"p{number}": network for number, network in enumerate(networks)})
+        self._averaged = copy_of(self._all)
+        self._best, self._best_loss, self._best_epoch = _shared_weights(networks[0]), math.inf, 0
+        self._epoch, self._steps = 0, 0
+        self._usable = sum(int(s.usable.sum()) for plant in self.plants.values() for s in plant.train)
+        self._optimizer = torch.optim.AdamW(
+            self._all.parameters(), lr=config.network.learning_rate, weight_decay=config.network.weight_decay
+        )
+
+    @property
+    def done(self) -> bool:
+        network = self.config.network
+        return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
+
+    def epoch(self, stream: Stream | None = None) -> dict[str, float]:
+        """One pass over all plants' training parts, as ``stream`` brings them (None: in random order).
+
+        ``validate_loss`` is the mean over plants of a step's censored negative log-likelihood.
+        """
+        network = self.config.network
+        rng = np.random.default_rng([network.seed, self._epoch])
+        total, steps = 0.0, 0.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))
+            self._all.train()
+            for name, pieces in self._batches(self._mixed(rng) if stream is None else stream, rng):
+                progress = (self._epoch + min(1.0, steps / self._usable)) / network.epochs
+                loss, count = self._step(self._fits[name], pieces, progress, hidden=bool(rng.random() < HIDE_OWN))
+                total, steps = total + loss, steps + count
+        self._epoch += 1
+        found, found_weights = self._validated()
+        mean = float(np.mean(list(found.values())))
+        if mean < self._best_loss:
+            self._best, self._best_loss, self._best_epoch = found_weights, mean, self._epoch
+        return {"epoch": float(self._epoch), "train_loss": total / max(steps, 1.0), "validate_loss": mean} | {
+            f"validate_loss.{name}": loss for name, loss in found.items()
+        }
+
+    def shared(self) -> bytes:
+        """The weights that all plants share, of the best epoch: safetensors, in its header what they are for.
+
+        Raises InputError where no epoch had a finite loss.
+        """
+        if self._epoch and not self._best_epoch:
+            raise InputError(
+                "The training diverged", expected="a finite loss", found=f"none in {self._epoch} epochs",
+                do="Lower network.learning_rate",
+            )  # fmt: skip
+        saved: bytes = safetensors.torch.save(self._best, metadata={"about": json.dumps({"format": FORMAT})})
+        return saved
+
+    def _mixed(self, rng: np.random.Generator) -> Iterator[tuple[str, Sequence]]:
+        every = [(name, at) for name, plant in self.plants.items() for at in range(len(plant.train))]
+        for index in rng.permutation(len(every)):
+            name, at = every[index]
+            yield name, self.plants[name].train[at]
+
+    def _batches(self, stream: Stream, rng: np.random.Generator) -> Iterator[tuple[str, list[Piece]]]:
+        """Batches of one plant each; plants and pieces are mixed within ``SHUFFLE_BYTES`` of histories."""
+        held: dict[str, list[Sequence]] = {}
+        size = 0
+        for name, sequence in stream:
+            held.setdefault(name, []).append(sequence)
+            size += sequence.values.nbytes
+            if size > SHUFFLE_BYTES:
+                yield from self._cut(held, rng)
+                held, size = {}, 0
+        yield from self._cut(held, rng)
+
+    def _cut(self, held: dict[str, list[Sequence]], rng: np.random.Generator) -> Iterator[tuple[str, list[Piece]]]:
+        network = self.config.network
+        found = [
+            (name, batch)
+            for name in sorted(held)
+            for batch in batched(cut(held[name], network.crop, rng=rng), network.batch_size, rng=rng)
+        ]
+        for index in rng.permutation(len(found)):
+            yield found[index]
+
+    def _step(self, fit: NetworkFit, pieces: list[Piece], progress: float, *, hidden: bool) -> tuple[float, float]:
+        """The sum of the steps' losses, and their number."""
+        batch, network = fit.stacked(pieces), self.config.network
+        for group in self._optimizer.param_groups:
+            group["lr"] = network.learning_rate * rate_at(progress)
+        with _unnamed(fit.network, hidden):
+            loss, total = fit.loss(batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(fit.network.parameters(), MAX_GRADIENT)
+        self._optimizer.step()
+        self._steps += 1
+        decay = averaging(network.average, self._steps)
+        now = self._all.state_dict()
+        names = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self._averaged[n] for n in names], [now[n] for n in names], 1 - decay)
+        return total, float(batch.usable.sum())
+
+    def _validated(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Each plant's validation loss under the averaged weights, and the shared ones among these."""
+        own = copy_of(self._all)
+        self._all.load_state_dict(self._averaged)
+        losses = {name: fit.validated()[0] for name, fit in self._fits.items()}
+        shared = _shared_weights(next(iter(self._fits.values())).network)
+        self._all.load_state_dict(own)
+        return losses, shared
+
+
+def require_poolable(config: ModelConfig) -> None:
+    """Raises InputError for a network that depends on the set of sensors."""
+    if config.network.name != "channels":
+        raise InputError(
+            "This network cannot be shared by plants", expected='network.name = "channels"',
+            found=repr(config.network.name), do="Take the network `channels`, or tune each plant alone",
+        )  # fmt: skip
+
+
+def start_from(network: HazardNetwork, shared: bytes) -> dict[str, Tensor]:
+    """Put ``PooledFit.shared`` into a network of the same sizes; its own parts stay. Returns what was put, by name.
+
+    Failure modes are a plant's own. Raises InputError where the sizes differ.
+    """
+    weights = safetensors.torch.load(shared)
+    mine, put = network.state_dict(), {}
+    for name, tensor in weights.items():
+        target = mine.get(name)
+        if target is None or target.shape[1:] != tensor.shape[1:] or len(target) < len(tensor):
+            raise InputError(
+                "The fleet's weights do not fit", expected=f"{name} of {tuple(tensor.shape)}",
+                found="none" if target is None else str(tuple(target.shape)),
+                do="Train the fleet with the same network sizes and hazard bins",
+            )  # fmt: skip
+        target[: len(tensor)] = tensor
+        put[name] = tensor
+    missing = [name for name, _ in network.named_parameters() if not _is_own(name) and name not in put]
+    if missing:
+        raise InputError("The fleet's weights do not fit", expected=missing[0], found="none")
+    network.load_state_dict(mine)
+    return put
+
+
+def adopted(config: ModelConfig, channels: tuple[Channel, ...], seen: Ordered[Sequence], shared: bytes) -> HazardNetwork:
+    """The fleet's network for a plant that it has not learned from: scaled by the plant's own readings, whose labels
+    nothing reads; its channels known by their kinds alone."""
+    require_poolable(config)
+    scaling = scaling_of(seen, channels, ignore=config.network.ignore)
+    moves = set(moving(scaling, seen))
+    kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
+    network = build(config, scaling, [c.kind for c in channels], used=[i for i in kept if i in moves] or kept)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if _is_own(name):
+                parameter.zero_()
+    start_from(network, shared)
+    return network.eval()
+
+
+def _share(networks: list[HazardNetwork]) -> None:
+    """Make one parameter of those that are not a plant's own, in all networks."""
+    for name, parameter in networks[0].named_parameters():
+        if not _is_own(name):
+            where, _, last = name.rpartition(".")
+            for other in networks[1:]:
+                setattr(other.get_submodule(where), last, parameter)
+
+
+def _is_own(name: str) -> bool:
+    return name.split(".", 2)[-1] in OWN  # members.<number>.body...
+
+
+def _shared_weights(network: HazardNetwork) -> dict[str, Tensor]:
+    return {
+        name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters() if not _is_own(name)
+    }
+
+
+@contextmanager
+def _unnamed(network: HazardNetwork, hidden: bool) -> Iterator[None]:
+    """While it lasts and ``hidden`` holds, channels are known by their kinds alone."""
+    bodies = [body for member in network.members if isinstance(body := cast(Member, member).body, Channels)]
+    for body in bodies:
+        body.unnamed = hidden
+    try:
+        yield
+    finally:
+        for body in bodies:
+            body.unnamed = False
