@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.errors import InputError
@@ -299,7 +299,7 @@ def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
         )  # fmt: skip
 
 
-def copy_of(network: HazardNetwork) -> dict[str, Tensor]:
+def copy_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 

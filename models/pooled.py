@@ -1,11 +1,10 @@
 """One network of all plants, trained on the histories of all of them: what a plant with few failures starts from.
 
 The one idea: the set of channels shares everything but what is a plant's own: the scaling, the part of a channel's
-embedding beside its kind's, the embedding of operating regimes. In half of the steps the own part is hidden, so that the
-kinds alone must do: that is how the network reads a plant that it has not seen (``adopted``).
+embedding beside its kind's, the embedding of operating regimes. In half of the steps the own part is hidden, so that
+the kinds alone must do: that is how the network reads a plant that it has not seen (``adopted``).
 
-Source: Gelman & Hill (2007), "Data analysis using regression and multilevel/hierarchical models", chapter 12, on partial
-pooling. Legend: P plants.
+Source: Gelman & Hill (2007), "Data analysis using regression and multilevel/hierarchical models", chapter 12.
 """
 
 from __future__ import annotations
@@ -205,9 +204,13 @@ def start_from(network: HazardNetwork, shared: bytes) -> dict[str, Tensor]:
     return put
 
 
-def adopted(config: ModelConfig, channels: tuple[Channel, ...], seen: Ordered[Sequence], shared: bytes) -> HazardNetwork:
-    """The fleet's network for a plant that it has not learned from: scaled by the plant's own readings, whose labels
-    nothing reads; its channels known by their kinds alone."""
+def adopted(
+    config: ModelConfig, channels: tuple[Channel, ...], seen: Ordered[Sequence], shared: bytes
+) -> HazardNetwork:
+    """The fleet's network for a plant that it has not learned from.
+
+    It is scaled by the plant's own readings, whose labels nothing reads; channels are known by their kinds alone.
+    """
     require_poolable(config)
     scaling = scaling_of(seen, channels, ignore=config.network.ignore)
     moves = set(moving(scaling, seen))
