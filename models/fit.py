@@ -10,29 +10,29 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence as Ordered
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.anchor import Anchor
 from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import usual_hazard_over
 from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes
-from models.networks import HazardNetwork, Member, build, split_modes
+from models.networks import HazardNetwork, build, split_modes
 from models.pieces import Batch, Piece, batched, cut, shuffled_groups, stack
 from models.pretrain import pretrain, require_channels
 from models.scaling import moving, scaling_of
+from models.schedule import averaging, copy_of, rate_at, start_at
 from models.windows import Channel
 
 __all__ = ["FORMAT", "NetworkFit", "Sequence"]
 
-WARM_UP = 0.05  # share of the training in which the learning rate rises; then it falls as a cosine
 MAX_GRADIENT = 1.0
 FORMAT = "millwright-fit/1"
 SHUFFLE_BYTES = 1 << 30  # of histories whose pieces are mixed at a time; what does not fit comes group by group
@@ -52,8 +52,12 @@ class NetworkFit:
         shuffle_bytes: int = SHUFFLE_BYTES,
         modes: Modes = NO_MODES,
         scaled_by: Ordered[Sequence] | None = None,
+        anchor: Anchor | None = None,
     ) -> None:
-        """``scaled_by`` (default ``train``): members that answer as one share a scaling, whatever each trains on."""
+        """``scaled_by`` (default ``train``): members that answer as one share a scaling, whatever each trains on.
+
+        With an ``anchor`` training starts at its weights and is pulled back to them.
+        """
         _require_usable(train, "training")
         _require_usable(validate, "validation")
         self.config, self.device, self.modes = config, torch.device(device), modes
@@ -74,6 +78,9 @@ class NetworkFit:
         if config.network.pretrain_epochs:
             require_channels(self.network, config.network.name)
         self._start_at_usual_hazard()
+        self._anchor = anchor
+        if anchor is not None:
+            anchor.put(self.network)
         self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
         self._averaged, self._best = copy_of(self.network), copy_of(self.network)
         self._weights = {n: t for n, t in self.network.state_dict().items() if t.is_floating_point()}
@@ -232,6 +239,8 @@ class NetworkFit:
         for member in members:
             torch.nn.utils.clip_grad_norm_(member.parameters(), MAX_GRADIENT)
         self._optimizer.step()
+        if self._anchor is not None:
+            self._anchor.pull(self.network, self._optimizer.param_groups[0]["lr"])
         decay = averaging(network.average, float(next(iter(self._optimizer.state.values()))["step"]))
         averaged = [self._averaged[name] for name in self._weights]
         torch._foreach_lerp_(averaged, list(self._weights.values()), 1 - decay)
@@ -271,26 +280,6 @@ class NetworkFit:
         return float(sums[0] / sums[1]), float(sums[2] / sums[3]) if sums[3] else math.nan
 
 
-def rate_at(progress: float) -> float:
-    """Share of the learning rate after a share of the training: a rise, then a cosine."""
-    rise = min(1.0, (progress + 1e-3) / WARM_UP)
-    fall = 0.5 * (1.0 + math.cos(math.pi * progress)) if progress > WARM_UP else 1.0
-    return rise * max(fall, 0.01)
-
-
-def averaging(average: float, done: float) -> float:
-    """Decay of the running mean after ``done`` steps: close to the weights early on, later over 1 / (1 - average)."""
-    return min(average, done / (done + 10))
-
-
-def start_at(network: HazardNetwork, hazard: NDArray[np.float64], shares: Ordered[float] = ()) -> None:
-    """Let the head's bias say these hazards [K1] and shares of failure modes [M]."""
-    bias = torch.from_numpy(np.concatenate([np.log(hazard) - np.log1p(-hazard), np.log(shares)]))
-    with torch.no_grad():
-        for member in network.members:
-            cast(Member, member).head.bias.copy_(bias)
-
-
 def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
     if not any(sequence.usable.any() for sequence in sequences):
         raise InputError(
@@ -299,12 +288,8 @@ def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
         )  # fmt: skip
 
 
-def copy_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
 def _about(state: bytes) -> dict[str, Any]:
-    """The JSON in a state's header: 8 bytes of length, then the header, by the safetensors format."""
+    """The JSON in a state's header, by the safetensors format."""
     length = int.from_bytes(state[:8], "little")
     about: dict[str, Any] = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["about"])
     return about

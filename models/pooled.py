@@ -22,20 +22,21 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.anchor import Anchor, is_own
 from models.config import ModelConfig
 from models.errors import InputError
 from models.features import Sequence
-from models.fit import MAX_GRADIENT, SHUFFLE_BYTES, NetworkFit, averaging, copy_of, rate_at, start_at
+from models.fit import MAX_GRADIENT, SHUFFLE_BYTES, NetworkFit
 from models.hazard import usual_hazard_over
 from models.networks import HazardNetwork, Member, build
 from models.networks.channels import Channels
 from models.pieces import Piece, batched, cut
 from models.scaling import moving, scaling_of
+from models.schedule import averaging, copy_of, rate_at, start_at
 from models.windows import Channel
 
 FORMAT = "millwright-pooled/1"
 HIDE_OWN = 0.5  # share of the steps in which a plant's own embeddings are hidden
-OWN = ("body.own", "body.regime", "body.kind")  # what a plant has for itself, or what its channels tell
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ class PooledFit:
     def done(self) -> bool:
         network = self.config.network
         return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
+
+    def network(self, plant: str) -> HazardNetwork:
+        """A plant's network as it stands."""
+        return self._fits[plant].network
 
     def epoch(self, stream: Stream | None = None) -> dict[str, float]:
         """One pass over all plants' training parts, as ``stream`` brings them (None: in random order).
@@ -180,30 +185,6 @@ def require_poolable(config: ModelConfig) -> None:
         )  # fmt: skip
 
 
-def start_from(network: HazardNetwork, shared: bytes) -> dict[str, Tensor]:
-    """Put ``PooledFit.shared`` into a network of the same sizes; its own parts stay. Returns what was put, by name.
-
-    Failure modes are a plant's own. Raises InputError where the sizes differ.
-    """
-    weights = safetensors.torch.load(shared)
-    mine, put = network.state_dict(), {}
-    for name, tensor in weights.items():
-        target = mine.get(name)
-        if target is None or target.shape[1:] != tensor.shape[1:] or len(target) < len(tensor):
-            raise InputError(
-                "The fleet's weights do not fit", expected=f"{name} of {tuple(tensor.shape)}",
-                found="none" if target is None else str(tuple(target.shape)),
-                do="Train the fleet with the same network sizes and hazard bins",
-            )  # fmt: skip
-        target[: len(tensor)] = tensor
-        put[name] = tensor
-    missing = [name for name, _ in network.named_parameters() if not _is_own(name) and name not in put]
-    if missing:
-        raise InputError("The fleet's weights do not fit", expected=missing[0], found="none")
-    network.load_state_dict(mine)
-    return put
-
-
 def adopted(
     config: ModelConfig, channels: tuple[Channel, ...], seen: Ordered[Sequence], shared: bytes
 ) -> HazardNetwork:
@@ -218,28 +199,24 @@ def adopted(
     network = build(config, scaling, [c.kind for c in channels], used=[i for i in kept if i in moves] or kept)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if _is_own(name):
+            if is_own(name):
                 parameter.zero_()
-    start_from(network, shared)
+    Anchor.of(shared, 0.0).put(network)
     return network.eval()
 
 
 def _share(networks: list[HazardNetwork]) -> None:
     """Make one parameter of those that are not a plant's own, in all networks."""
     for name, parameter in networks[0].named_parameters():
-        if not _is_own(name):
+        if not is_own(name):
             where, _, last = name.rpartition(".")
             for other in networks[1:]:
                 setattr(other.get_submodule(where), last, parameter)
 
 
-def _is_own(name: str) -> bool:
-    return name.split(".", 2)[-1] in OWN  # members.<number>.body...
-
-
 def _shared_weights(network: HazardNetwork) -> dict[str, Tensor]:
     return {
-        name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters() if not _is_own(name)
+        name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters() if not is_own(name)
     }
 
 
