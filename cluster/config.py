@@ -56,6 +56,7 @@ class TuneSettings(Frozen):
     batch: int | None = Field(None, ge=1)  # trials of a plant that wait for none of each other; None: 2, or a quarter
     gpu_per_trial: float = Field(0.0, ge=0)  # a share of a GPU, and of its memory
     seed: int = 0
+    fleet: bool = True  # train one network over all plants first, which each may start from
 
 
 class SplitSettings(Frozen):

@@ -19,7 +19,7 @@ from jobs.trial import configured
 from models.errors import InputError
 
 if TYPE_CHECKING:
-    from jobs.candidates import Study
+    from jobs.study import Study
 
 SEEDS_APART = 1000
 

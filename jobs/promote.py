@@ -16,7 +16,8 @@ from cluster.home import Home
 from cluster.places import place_of
 from cluster.registry import Tracking, bundle_folder, champion, register
 from cluster.report import Progress, Report, code_version
-from jobs.candidates import Candidate, best_of_each_kind, choose, write_candidates
+from jobs.candidates import best_of_each_kind, choose, write_candidates
+from jobs.study import Candidate
 
 
 class PromoteReport(Report):

@@ -14,9 +14,10 @@ from cluster.home import Home
 from cluster.places import Place, place_of, reference
 from cluster.registry import Tracking, bundle_folder, champion
 from cluster.report import Progress, Report, code_version
-from jobs.candidates import Candidate, Study, baseline, choose, network_candidate, studies_of
+from jobs.candidates import baseline, choose, network_candidate, studies_of
 from jobs.crossfit import members_of
 from jobs.promote import crown
+from jobs.study import Candidate, Study
 from jobs.trial import begin, require_allowed
 
 

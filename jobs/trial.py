@@ -25,7 +25,8 @@ from models.config import NETWORKS, ModelConfig, NetworkConfig
 from models.errors import InputError
 
 if TYPE_CHECKING:
-    from jobs.candidates import Study
+    from jobs.study import Study
+    from models.anchor import Anchor
     from models.fit import NetworkFit
 
 METRIC = "best_loss"  # mean censored negative log-likelihood a tick on the later slice, at the best epoch so far
@@ -139,10 +140,24 @@ def begin(study: Study, config: dict[str, Any], *, device: str = "cpu") -> Netwo
     """A fit of the study's data with ``config`` over the study's own network settings."""
     from models.fit import NetworkFit
 
+    found = configured(study.config, config)
     return NetworkFit(
-        study.train, study.validate, configured(study.config, config), study.channels, modes=study.modes, device=device,
-        scaled_by=study.scaled_by,
+        study.train, study.validate, found, study.channels, modes=study.modes, device=device,
+        scaled_by=study.scaled_by, anchor=_anchor(study, found),
     )  # fmt: skip
+
+
+def _anchor(study: Study, config: ModelConfig) -> Anchor | None:
+    from models.anchor import Anchor
+
+    if config.network.start == "scratch":
+        return None
+    if study.fleet is None:
+        raise InputError(
+            "No fleet to start from", expected="a network of all plants", found="none", where=f"plant {study.plant}",
+            do="Set network.start=scratch, or run `millwright tune --plants all`",
+        )  # fmt: skip
+    return Anchor.of(study.fleet.shared, config.network.pull / max(1, study.num_failures))
 
 
 def require_allowed(home: Home, names: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,9 +22,11 @@ from cluster.places import reference
 from cluster.registry import Tracking, bundle_folder
 from cluster.report import Progress, code_version
 from cluster.turns import only_one
-from jobs.candidates import Study, studies_of
+from jobs.candidates import no_failure, studies_of
 from jobs.dataset import named_plants
+from jobs.pooling import adopt, fleet_of
 from jobs.promote import crown
+from jobs.study import Fleet, Study
 from jobs.tracking import TrackTrials
 from jobs.train import fit_baseline, fit_network
 from jobs.trial import require_allowed
@@ -37,6 +39,8 @@ from jobs.tuning.space import Space, find_space, parse_space
 from jobs.tuning.studies import PlantStudies
 from jobs.tuning.workers import train_all
 from models.errors import InputError
+
+ENOUGH = 20  # failures under which a plant that has a fleet is not searched (DESIGN, section 4)
 
 __all__ = ["PlantStudy", "TuneReport", "run"]
 
@@ -69,22 +73,66 @@ def run(
     require_allowed(home, [home.settings.model.network.name, *searched.names()])
     slots = _places(home)
     progress.step(f"Read the history of {', '.join(named_plants(home, plants))}")
-    studies = list(studies_of(home, plants, progress=progress))
+    studies, new, fleet = _to_learn(home, plants, progress)
     asked = [_facts(home, study, searched, trials, seed) for study in studies]
     if resume:
         require_resumable(home, studies, asked, progress=progress)
-    progress.step(f"Tune {len(studies)} plants, {asked[0].trials} trials each, {slots} at once")
+    most = max((facts.trials for facts in asked), default=0)
+    progress.step(f"Tune {len(studies)} plants, {most} trials each, {slots} at once")
     with ExitStack() as held, Tracking(home) as tracking:
         for study, facts in sorted(zip(studies, asked, strict=True), key=lambda pair: pair[0].plant):
             held.enter_context(only_one(home, study.plant, progress, work=f"tune-{facts.name()}"))
         tuned = {s.plant: _plant(home, s, f, searched, tracking) for s, f in zip(studies, asked, strict=True)}
         found = _search(home, tuned, slots, deadline, progress)
+        if fleet is not None:
+            found |= {study.plant: _adopted(home, study, fleet, tracking) for study in new}
     ended = [study for study in found.values() if study.budget_ended]
     if ended:
         progress.note(f"The budget of {budget} ended the search of {', '.join(study.name for study in ended)}")
     return TuneReport(
-        seconds=time.monotonic() - began, plants=[found[study.plant] for study in studies], budget=budget,
+        seconds=time.monotonic() - began, plants=[found[study.plant] for study in [*studies, *new]], budget=budget,
         budget_ended=bool(ended), space=searched.where,
+    )  # fmt: skip
+
+
+def _to_learn(home: Home, plants: str, progress: Progress) -> tuple[list[Study], list[Study], Fleet | None]:
+    """The plants that have failures to learn from, those that take up the fleet's network, and that network."""
+    if not home.settings.tune.fleet or home.settings.model.network.name != "channels":
+        return list(studies_of(home, plants, progress=progress)), [], None
+    found = list(studies_of(home, plants, progress=progress, without_failures=True))
+    fleet = fleet_of(home, found, progress=progress)
+    able, new = [s for s in found if s.num_failures], [s for s in found if not s.num_failures]
+    if fleet is None:
+        return able, _left_out(new, plants, progress), None
+    shares = [replace(s, fleet=fleet) if s.config.clock == fleet.clock else s for s in able]
+    return shares, new, fleet
+
+
+def _left_out(studies: list[Study], plants: str, progress: Progress) -> list[Study]:
+    """None of them: without a failure of its own a plant needs the fleet's network. Raises InputError where named."""
+    for study in studies:
+        error = no_failure(study)
+        if plants != "all":
+            raise error
+        progress.note(f"{study.plant} is left out. {error}")
+    return []
+
+
+def _adopted(home: Home, study: Study, fleet: Fleet, tracking: Tracking) -> PlantStudy:
+    """The fleet's network answers for the plant until it has failures of its own."""
+    bundles = bundle_folder(home, study.plant, "x").parent
+    candidate = adopt(study, fleet, bundles)
+    code = code_version()
+    tags = {"plant": study.plant, "data_version": study.data_version, "code_version": code, "fleet": fleet.version}
+    run_id = tracking.start(study.plant, f"{study.plant}/adopt", tags=tags)
+    champion = crown(home, study.plant, [candidate], tracking=tracking, run_id=run_id)
+    lineage.learns(home, study.plant, study.data_version, [bundle_folder(home, study.plant, champion.version)])
+    return PlantStudy(
+        name=study.plant, trials=0, finished=0, resumed=False, fleet=fleet.version,
+        best={
+            "kind": champion.kind, "version": champion.version, "scope": "fleet", "config": {}, "trial": None,
+            "log_likelihood": {champion.kind: champion.log_likelihood}, "num_failures": 0,
+        },
     )  # fmt: skip
 
 
@@ -106,9 +154,12 @@ def _places(home: Home) -> int:
 def _facts(home: Home, study: Study, space: Space, trials: int | None, seed: int | None) -> Facts:
     tune = home.settings.tune
     number = trials or tune.trials
+    if study.fleet is not None and study.num_failures < ENOUGH:
+        number = 1  # too few to choose by: the fleet's network, as far as they move it
     return Facts(
         data=study.data_version, configuration=study.config.digest(), space=space.digest(), trials=number,
         batch=tune.batch or batch_size(number), seed=tune.seed if seed is None else seed, code=code_version(),
+        fleet=study.fleet.version if study.fleet else "",
     )  # fmt: skip
 
 
@@ -119,7 +170,8 @@ def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Track
     data = ray.put(study)
     bundles = reference(bundle_folder(home, study.plant, "x").parent)
     baselines = [fit_baseline.remote(data, bundles, sensors) for sensors in (True, False)]
-    return _Plant(study, data, PlantSearch(journal, space, study.config.network), track, baselines)
+    heads: list[dict[str, Any]] = [{"start": "fleet"}, {}] if study.fleet else [{}]
+    return _Plant(study, data, PlantSearch(journal, space, study.config.network, heads), track, baselines)
 
 
 def _search(
@@ -186,7 +238,7 @@ def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:
         name=study.plant, trials=journal.facts.trials, finished=counted(journal.trials, "finished", "stopped"),
         resumed=journal.resumed, study=places.reference(journal.folder / FILE), budget_ended=not journal.over,
         epochs_run=sum(n for (name, _), n in studies.epochs_run.items() if name == study.plant),
-        stopped=outcomes(journal),
+        stopped=outcomes(journal), fleet=study.fleet.version if study.fleet else None,
         outcomes=[t.model_dump(mode="json", exclude={"params", "rungs"}) for t in journal.trials],
         best={
             "kind": champion.kind, "version": champion.version,

@@ -95,6 +95,8 @@ class NetworkConfig(Frozen):
     kernel: int = Field(4, ge=2, le=256)
     members: int = Field(1, ge=1, le=64)  # networks from other seeds that answer as one
     folds: int = Field(1, ge=1, le=64)  # where parts differ by machine: members that each leave out another share
+    start: Literal["scratch", "fleet"] = "scratch"  # at the fleet's weights, where a study has them
+    pull: float = Field(1.0, ge=0)  # back there, in a step at learning rate 1 and a failure
     dropout: float = Field(0.1, ge=0, lt=1)
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)

@@ -31,7 +31,7 @@ from models.hazard import usual_hazard_over
 from models.networks import HazardNetwork, Member, build
 from models.networks.channels import Channels
 from models.pieces import Piece, batched, cut
-from models.scaling import moving, scaling_of
+from models.scaling import Scaling, moving, scaling_of
 from models.schedule import averaging, copy_of, rate_at, start_at
 from models.windows import Channel
 
@@ -187,8 +187,8 @@ def require_poolable(config: ModelConfig) -> None:
 
 def adopted(
     config: ModelConfig, channels: tuple[Channel, ...], seen: Ordered[Sequence], shared: bytes
-) -> HazardNetwork:
-    """The fleet's network for a plant that it has not learned from.
+) -> tuple[HazardNetwork, Scaling]:
+    """The fleet's network for a plant that it has not learned from, and its scaling.
 
     It is scaled by the plant's own readings, whose labels nothing reads; channels are known by their kinds alone.
     """
@@ -202,7 +202,7 @@ def adopted(
             if is_own(name):
                 parameter.zero_()
     Anchor.of(shared, 0.0).put(network)
-    return network.eval()
+    return network.eval(), scaling
 
 
 def _share(networks: list[HazardNetwork]) -> None:

@@ -25,9 +25,10 @@ from cluster.report import Progress, Report
 from cluster.sources import write_source
 from jobs import ingest
 from jobs.benchmarks.cmapss_files import SENSORS, data_file, read_labels
-from jobs.candidates import Candidate, Study, study_of
+from jobs.candidates import study_of
 from jobs.dataset import PlantData, load_plant
 from jobs.promote import crown
+from jobs.study import Candidate, Study
 from jobs.train import cross_fitted, fit_baseline
 from models.config import Clock, HazardConfig, ModelConfig, NetworkConfig, TreesConfig, WindowConfig
 from models.conformal import interval_figures

@@ -20,8 +20,9 @@ from cluster.home import Home
 from cluster.places import place_of, reference
 from cluster.registry import bundle_folder
 from cluster.report import Progress
-from jobs.candidates import Candidate, Study, study_of
+from jobs.candidates import study_of
 from jobs.dataset import PlantData
+from jobs.study import Candidate, Study
 from jobs.train import fit_network, start
 from models.config import ModelConfig
 from models.episodes import Ticks

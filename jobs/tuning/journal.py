@@ -64,6 +64,7 @@ class Facts(BaseModel):
     batch: int
     seed: int
     code: str
+    fleet: str = ""  # the version of the fleet's network that a plant starts from
 
     def name(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]

@@ -33,6 +33,7 @@ class PlantStudy(BaseModel):
     budget_ended: bool = False
     epochs_run: int = 0
     study: str = ""
+    fleet: str | None = None  # the fleet's network that the plant could start from, or that answers for it
 
 
 class TuneReport(Report):

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.home import Home
 from cluster.places import Place, files_below
 from cluster.report import Progress
-from jobs.candidates import Study
+from jobs.study import Study
 from jobs.tuning.journal import FILE, Facts, facts_at
 from models.errors import InputError
 

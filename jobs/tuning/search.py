@@ -11,6 +11,7 @@ Source: Li et al. (2020), "A system for massively parallel hyperparameter tuning
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,12 @@ def batch_size(trials: int) -> int:
 
 
 class PlantSearch:
-    """The study of ``journal``, over ``default``, which is always its first trial: a search must beat it."""
+    """The study of ``journal``, over ``default``; ``heads`` are its first trials, which a search must beat."""
 
-    def __init__(self, journal: Journal, space: Space, default: NetworkConfig) -> None:
-        self.journal, self.space, self.default = journal, space, default
+    def __init__(
+        self, journal: Journal, space: Space, default: NetworkConfig, heads: Sequence[dict[str, Any]] = ({},)
+    ) -> None:
+        self.journal, self.space, self.default, self.heads = journal, space, default, heads
         self.rungs = [r for k in range(20) if (r := GRACE_EPOCHS * REDUCTION**k) < default.epochs]
         self._taken: set[int] = set()  # begun, or begun again, by this process
 
@@ -94,8 +97,9 @@ class PlantSearch:
     def _draw_batch(self) -> None:
         trials, facts = self.journal.trials, self.journal.facts
         first = len(trials)
-        drawn = [Trial(number=0, settings={})] if first == 0 else []
-        count = min(facts.batch, facts.trials - first) - len(drawn)
+        heads = self.heads[: facts.trials] if first == 0 else []
+        drawn = [Trial(number=number, settings=settings) for number, settings in enumerate(heads)]
+        count = min(max(facts.batch, len(drawn)), facts.trials - first) - len(drawn)
         if count > 0:
             drawn += self._drawn(first + len(drawn), count)
         trials += drawn

@@ -9,15 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.candidates import (
-    Candidate,
-    Study,
-    baseline,
-    choose,
-    network_candidate,
-    write_candidates,
-)
+from jobs.candidates import baseline, choose, network_candidate, write_candidates
 from jobs.series.later import count_failures, judging, later_ticks
+from jobs.study import Candidate, Study
 from jobs.trial import begin, configured
 from models.bundle import load_bundle
 from models.calibration import Calibration, fit_calibration

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.candidates import Study, network_candidate
+from jobs.candidates import network_candidate
 from jobs.crossfit import members_of, whole
 from jobs.series.judged import judge
+from jobs.study import Study
 from jobs.trial import begin
 from models.bundle import load_bundle
 from models.config import ModelConfig, NetworkConfig, WindowConfig

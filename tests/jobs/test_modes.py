@@ -13,11 +13,12 @@ from cluster.home import Home
 from cluster.logs import confirmed, machine_logs, mode_names
 from cluster.predictions import as_table
 from cluster.storage import EVENTS, read_events
-from jobs.candidates import Study, baseline, network_candidate, study_of
+from jobs.candidates import baseline, network_candidate, study_of
 from jobs.dataset import load_plant
 from jobs.scoring.devices import answers_of
 from jobs.scoring.rows import journal_rows
 from jobs.series.modes import known_modes
+from jobs.study import Study
 from jobs.trial import begin
 from models.bundle import Bundle, load_bundle
 from models.config import Clock, ModelConfig, NetworkConfig, TreesConfig, WindowConfig

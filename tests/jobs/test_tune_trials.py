@@ -21,7 +21,8 @@ from cluster.home import Home, open_home
 from cluster.registry import Tracking, champion
 from cluster.report import Silent
 from jobs import tune
-from jobs.candidates import CANDIDATES, Study, studies_of
+from jobs.candidates import CANDIDATES, studies_of
+from jobs.study import Study
 from jobs.tracking import TrackTrials
 from jobs.tuning.journal import Facts, Journal, Trial
 from jobs.tuning.search import PlantSearch

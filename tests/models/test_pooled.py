@@ -74,7 +74,7 @@ def test_what_is_shared_is_one_parameter_and_the_rest_is_each_plants_own() -> No
 
 def test_an_unseen_plant_is_read_by_the_kinds_of_its_sensors(shared: bytes) -> None:
     unseen = plant("c", (LOAD, WEAR), (1, 0), -4.0)  # another order, another level, no label read
-    network = adopted(CONFIG, unseen.channels, unseen.train, shared)
+    network, _ = adopted(CONFIG, unseen.channels, unseen.train, shared)
     model = NetworkModel(network)
     failing, healthy = (machine("c9", 7, fails=f, order=(1, 0), level=-4.0) for f in (True, False))
     risk = [probability_within(sigmoid(model.sequence_logits(s.values)), EDGES, 24)[-6:].mean()
@@ -86,7 +86,7 @@ def test_an_unseen_plant_is_read_by_the_kinds_of_its_sensors(shared: bytes) -> N
 def test_the_labels_of_an_adopted_plant_are_not_read(shared: bytes) -> None:
     seen = plant("c", (LOAD, WEAR), (1, 0), -4.0).train
     unlabelled = [Sequence(s.machine, s.values, s.time * 0, ~s.event, s.usable) for s in seen]
-    one, other = (adopted(CONFIG, (LOAD, WEAR), part, shared).state_dict() for part in (seen, unlabelled))
+    one, other = (adopted(CONFIG, (LOAD, WEAR), part, shared)[0].state_dict() for part in (seen, unlabelled))
     assert all(torch.equal(t, other[name]) for name, t in one.items())
 
 
