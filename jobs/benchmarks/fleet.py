@@ -34,13 +34,14 @@ from cluster.report import Progress, Report
 from jobs import connect, ingest, simulate
 from jobs import fleet as generator_package
 from jobs.benchmarks.shares import Case, Caught, Shares, case_of, shares
-from jobs.candidates import Candidate, Study, choose, studies_of
+from jobs.candidates import choose, studies_of
 from jobs.dataset import load_plant
 from jobs.evaluation.judging import judge_plant
 from jobs.evaluation.results import Figure
 from jobs.evaluation.truth import read_truth
 from jobs.fleet.plants import PLANTS
 from jobs.fleet.truth import HORIZONS_H
+from jobs.study import Candidate, Study
 from jobs.train import start
 from models.errors import InputError
 
