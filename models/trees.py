@@ -29,6 +29,9 @@ from models.windows import Channel, windows_ending
 
 FORMAT = "millwright-trees/1"
 # Rounds without a gain in validation after which no more trees are added.
+# Most that a leaf may move a logit, before the learning rate. Hazards are small, so a leaf of failures alone asks for a
+# step of one over them: without this bound one tree moved logits by eight, and no later one could mend it.
+MAX_STEP = 2.0
 PATIENCE = 30
 
 
@@ -180,7 +183,8 @@ def _params(config: ModelConfig) -> dict[str, Any]:
     return {
         "objective": "binary", "num_leaves": trees.leaves, "learning_rate": trees.learning_rate,
         "min_data_in_leaf": trees.min_rows, "feature_fraction": 0.3, "bagging_fraction": 0.7, "bagging_freq": 1,
-        "lambda_l2": 1.0, "max_bin": 63, "boost_from_average": False, "num_threads": 1, "seed": trees.seed,
+        "lambda_l2": 1.0, "max_delta_step": MAX_STEP, "max_bin": 63, "boost_from_average": False, "num_threads": 1,
+        "seed": trees.seed,
         "deterministic": True, "force_col_wise": True, "verbosity": -1,
     }  # fmt: skip
 

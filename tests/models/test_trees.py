@@ -11,8 +11,8 @@ from models.config import HazardConfig, ModelConfig, TreesConfig, WindowConfig
 from models.errors import InputError
 from models.features import Sequence
 from models.hazard import probability_within, sigmoid, usual_hazard
-from models.trees import TreesModel, choose_steps, fit_trees
-from models.windows import Channel
+from models.trees import MAX_STEP, TreesModel, choose_steps, fit_trees
+from models.windows import Channel, channels_of, windows_ending
 
 EDGES = (12.0, 24.0, 48.0)
 CHANNELS = (Channel("wear", "vibration", "mm/s"), Channel("since_service", "time", "life", "context"))
@@ -138,3 +138,19 @@ def test_our_text_with_other_numbers_is_refused(model: TreesModel, changed: dict
 def test_what_is_not_our_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="Unreadable trees"):
         TreesModel.from_text(text)
+
+
+def test_a_leaf_of_rare_failures_alone_moves_a_logit_by_no_more_than_a_bounded_step() -> None:
+    """Newton's step there is one over the hazard: 100 and more, and the first tree made a plant's model useless."""
+    rng = np.random.default_rng(0)
+    train = []
+    for number in range(12):
+        time = np.arange(1500, 0, -1).astype(np.float32)
+        values = np.zeros((1500, 3), np.float32)
+        values[:, 0] = rng.normal(0, 1, 1500) + 4 * (time < 20)
+        train.append(Sequence(f"m{number}", values, time, np.full(1500, number < 3), np.ones(1500, bool)))
+    config = ModelConfig(window=WindowConfig(length=16), trees=TreesConfig(rounds=1, min_rows=5))
+    model = fit_trees(train, train[:4], config, channels_of([("x", "number", "1")]))
+    windows = windows_ending(train[0].values, np.array([700, 1495]), 16)
+    moved = model.logits(windows) - np.asarray(model.usual, np.float32)
+    assert 0 < np.abs(moved).max() <= MAX_STEP * config.trees.learning_rate + 1e-6
