@@ -111,6 +111,10 @@ def _card(study: Study, spec: BundleSpec) -> str:
     elif spec.lineage.parent is not None:
         learned += f", from the fleet's weights {spec.lineage.parent}"
     sensors = ", ".join(f"{c.name} [{c.unit}]" for c in spec.channels)
+    likelihood = f"censored log-likelihood {spec.metrics['validation_log_likelihood']:.4f} a step"
+    alarm = f"its alarm threshold ({spec.threshold:.3f} on {spec.alarm_horizon})"
+    on = "on machines that it was trained on" if spec.scope == "plant" else "of the fleet's plants, read as if unseen"
+    judged = f"Judged on later time, {on}: {likelihood};\n  calibrated and given {alarm} on the same slice."
     return f"""# {spec.plant}: {spec.kind}, version {spec.version}
 
 Answers how likely a machine of plant {spec.plant} ({", ".join(spec.machine_types)}) is to fail within
@@ -118,9 +122,7 @@ Answers how likely a machine of plant {spec.plant} ({", ".join(spec.machine_type
 
 - Learned from {learned}; data {study.data_version}.
 - Reads {sensors}.
-- Judged on later time, on machines that it was trained on: censored log-likelihood
-  {spec.metrics["validation_log_likelihood"]:.4f} a step; calibrated and given its alarm threshold
-  ({spec.threshold:.3f} on {spec.alarm_horizon}) on the same slice. Test figures: `millwright evaluate`.
+- {judged}
 - The 80 % interval of life left is read at {spec.life_levels[0]:.1%} and {spec.life_levels[2]:.1%} of the curve, so
   that it covers 80 % of that slice's lives, censored ones by what they may still reach.
 - Limits: failures without a precursor cannot be foreseen; maintenance is taken to censor independently;

@@ -7,6 +7,7 @@ with the highest censored log-likelihood there is the champion, baseline or not.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -127,7 +128,7 @@ def baseline(study: Study, bundles: Place, *, sensors: bool) -> Candidate:
 
 def choose(candidates: list[Candidate]) -> Candidate:
     """The champion: the highest censored log-likelihood on later time; on a tie the first."""
-    return max(candidates, key=lambda c: c.log_likelihood)
+    return max(candidates, key=lambda c: c.log_likelihood if math.isfinite(c.log_likelihood) else -math.inf)
 
 
 def best_of_each_kind(candidates: list[Candidate]) -> dict[str, Candidate]:

@@ -7,15 +7,20 @@ all others, read as it will read that one: by the kinds of their sensors.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import ray
 
-from cluster.files import write_atomically
+from cluster.files import flush, write_atomically
 from cluster.home import Home
 from cluster.places import Place
 from cluster.report import Progress, code_version
@@ -30,11 +35,16 @@ from models.spec import ScalingNumbers
 WEIGHTS, ABOUT, FORMAT = "shared.safetensors", "fleet.json", "millwright-fleet/1"
 
 
-def fleet_of(home: Home, studies: Sequence[Study], *, progress: Progress) -> Fleet | None:
+def fleet_of(
+    home: Home, studies: Sequence[Study], *, progress: Progress, most_s: float | None = None
+) -> Fleet | None:
     """The network of all these plants that have failures and share the clock of most of them.
 
     Trained where none of equal facts is in the registry. Where fewer than two have failures, the newest of this
-    configuration that was ever trained; None where there is none, or the network is not `channels`.
+    configuration and split that was ever trained; None where there is none, or the network is not `channels`.
+
+    After ``most_s`` the training ends at its next epoch; what it has by then is a version of its own. A training that
+    diverges is told, and there is no fleet.
     """
     config = home.settings.model
     able = [study for study in studies if study.num_failures]
@@ -44,17 +54,18 @@ def fleet_of(home: Home, studies: Sequence[Study], *, progress: Progress) -> Fle
     clock = max(clocks, key=lambda one: (clocks.count(one), one.step_s))
     able = sorted((study for study in able if study.config.clock == clock), key=lambda study: study.plant)
     config = config.model_copy(update={"clock": clock})
-    version = _version(able, config)
-    folder = home.registry / "fleet" / version
-    if (folder / ABOUT).is_file():
-        return _read(folder)
-    progress.step(f"Train the fleet's network on {', '.join(study.plant for study in able)}")
-    fleet: Fleet = ray.get(_fit.remote(able, config, version))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(fleet.shared)  # whole before ``fleet.json``, which says that it is there
-    about = {"format": FORMAT, "plants": fleet.plants, "num_failures": fleet.num_failures}
-    about |= {"clock": clock.model_dump(), "config": config.digest()} | asdict(fleet.judged)
-    write_atomically(folder / ABOUT, json.dumps(about, indent=1))
+    version = _version(home, able, config)
+    with _alone(home.registry / "fleet", progress):
+        folder = home.registry / "fleet" / version
+        if (folder / ABOUT).is_file():
+            return _read(folder)
+        progress.step(f"Train the fleet's network on {', '.join(study.plant for study in able)}")
+        try:
+            fleet: Fleet = ray.get(_fit.remote(able, config, version, most_s))
+        except InputError as error:
+            progress.note(f"There is no fleet to start from. {error}")
+            return None
+        _keep(home, fleet, config)
     return fleet
 
 
@@ -83,7 +94,7 @@ def adopt(study: Study, fleet: Fleet, bundles: Place) -> Candidate:
 
 
 @ray.remote(num_cpus=1)
-def _fit(studies: list[Study], config: ModelConfig, version: str) -> Fleet:
+def _fit(studies: list[Study], config: ModelConfig, version: str, most_s: float | None) -> Fleet:
     import torch
 
     from models.networks import NetworkModel
@@ -91,44 +102,105 @@ def _fit(studies: list[Study], config: ModelConfig, version: str) -> Fleet:
 
     torch.set_num_threads(1)
     plants = {study.plant: History(study.channels, study.train, study.validate) for study in studies}
-    fit = PooledFit(plants, config)
+    fit, began = PooledFit(plants, config), time.monotonic()
     while not fit.done:
-        fit.epoch()
+        told = fit.epoch()
+        if most_s is not None and time.monotonic() - began > most_s and not fit.done:
+            version = f"{version}-e{told['epoch']:.0f}"
+            break
     shared = fit.shared()
     # As it would read them had it not seen them: by kinds, and scaled by their own readings.
     heard = [
-        (study.validate, NetworkModel(adopted(config, study.channels, study.train, shared)[0])) for study in studies
-    ]  # fmt: skip
+        (
+            [replace(s, machine=f"{study.plant}/{s.machine}") for s in study.validate],  # plants may share names
+            NetworkModel(adopted(config, study.channels, study.train, shared)[0]),
+        )
+        for study in studies
+    ]
     return Fleet(
         version, shared, tuple(study.plant for study in studies), sum(study.num_failures for study in studies),
         config.clock, judge(heard, config),
     )  # fmt: skip
 
 
-def _version(studies: Sequence[Study], config: ModelConfig) -> str:
-    facts = [[study.plant, study.data_version] for study in studies]
+def parts_of(home: Home, study: Study) -> str:
+    """A digest of how a plant's parts are cut and which channels they have: what its data version does not say."""
+    text = home.settings.split.model_dump_json() + json.dumps([asdict(channel) for channel in study.channels])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _version(home: Home, studies: Sequence[Study], config: ModelConfig) -> str:
+    facts = [[study.plant, study.data_version, parts_of(home, study)] for study in studies]
     text = json.dumps([facts, config.digest(), code_version()])
     return f"fleet-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
+def _learned(home: Home, config: ModelConfig) -> str:
+    """What a fleet of other plants must share with those that take it up: configuration, clock and split."""
+    return hashlib.sha256((config.digest() + home.settings.split.model_dump_json()).encode()).hexdigest()
+
+
+def _keep(home: Home, fleet: Fleet, config: ModelConfig) -> None:
+    """The weights first, then what says that they are there, and whole."""
+    folder = home.registry / "fleet" / fleet.version
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{WEIGHTS}.{os.getpid()}"
+    partial.write_bytes(fleet.shared)
+    flush([partial])
+    partial.replace(folder / WEIGHTS)
+    about = {"format": FORMAT, "plants": fleet.plants, "num_failures": fleet.num_failures}
+    about |= {"clock": fleet.clock.model_dump(), "learned": _learned(home, config)}
+    about |= {"sha256": hashlib.sha256(fleet.shared).hexdigest()} | asdict(fleet.judged)
+    write_atomically(folder / ABOUT, json.dumps(about, indent=1))
+
+
 def _standing(home: Home, studies: Sequence[Study]) -> Fleet | None:
-    wanted = {study.config.digest() for study in studies}
-    found = sorted((home.registry / "fleet").glob(f"*/{ABOUT}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    fits = (path.parent for path in found if json.loads(path.read_text("utf-8")).get("config") in wanted)
-    folder = next(fits, None)
-    return _read(folder) if folder else None
+    wanted = {_learned(home, study.config) for study in studies}
+    folder = home.registry / "fleet"
+    found = sorted(folder.glob(f"*/{ABOUT}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((_read(path.parent) for path in found if _about(path.parent)["learned"] in wanted), None)
+
+
+def _about(folder: Place) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / ABOUT).read_text("utf-8"))
+        if found["format"] != FORMAT or not isinstance(found["learned"], str):
+            raise ValueError(str(found["format"]))
+        return found
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise _damaged(folder, error) from error
 
 
 def _read(folder: Place) -> Fleet:
+    about = _about(folder)
     try:
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        shared = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(shared).hexdigest() != about["sha256"]:
+            raise ValueError(f"{WEIGHTS} is not what was written")
         judged = Judged(
             Calibration(**about["calibration"]), about["log_likelihood"], about["threshold"], tuple(about["levels"])
         )
         plants, num = tuple(about["plants"]), int(about["num_failures"])
-        return Fleet(folder.name, (folder / WEIGHTS).read_bytes(), plants, num, Clock(**about["clock"]), judged)
+        return Fleet(folder.name, shared, plants, num, Clock(**about["clock"]), judged)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(
-            "Damaged fleet network", expected=FORMAT, found=str(error), where=folder,
-            do="Remove that folder to train it anew",
-        ) from error  # fmt: skip
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Place, error: Exception) -> InputError:
+    return InputError(
+        "Damaged fleet network", expected=FORMAT, found=str(error), where=folder,
+        do="Remove that folder to train it anew",
+    )  # fmt: skip
+
+
+@contextmanager
+def _alone(folder: Path, progress: Progress) -> Iterator[None]:
+    """One training of a fleet at a time; the lock ends with its process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note("waiting for another run that trains the fleet's network")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

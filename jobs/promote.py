@@ -55,7 +55,8 @@ def crown(home: Home, plant: str, candidates: list[Candidate], *, tracking: Trac
     write_candidates(place_of(best.folder).parent, candidates)
     scores = {kind: c.log_likelihood for kind, c in best_of_each_kind(candidates).items()}
     metrics = {f"log_likelihood.{kind}": value for kind, value in scores.items()}
-    tracking.log(run_id, params={"champion": best.kind, "version": best.version}, metrics=metrics)
+    # Tags: a study that goes on crowns again, and parameters of a run never change.
+    tracking.log(run_id, tags={"champion": best.kind, "version": best.version}, metrics=metrics)
     reason = "highest censored log-likelihood on later time: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
     folder = place_of(best.folder)
     tracking.keep(run_id, "card.md", load(home, plant, folder).card)

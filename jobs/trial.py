@@ -10,7 +10,8 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +23,7 @@ from cluster.home import Home
 from cluster.places import Place, place_of
 from models import bundle
 from models.config import NETWORKS, ModelConfig, NetworkConfig
-from models.errors import InputError
+from models.errors import InputError, MillwrightError
 
 if TYPE_CHECKING:
     from jobs.study import Study
@@ -59,8 +60,10 @@ class NetworkTrial(ray.tune.Trainable):
             if config["plant"] != self._plant:
                 self._study, self._plant = ray.get(self.studies[config["plant"]]), config["plant"]
             self.fit = begin(self._study, config["settings"], device=self.device)
-            if self.place.is_file():
-                self.fit.restore(self.place.read_bytes())
+            with _storage():
+                state = self.place.read_bytes() if self.place.is_file() else None
+            if state is not None:
+                self.fit.restore(state)
                 self.standing = {"epoch": self.fit.epochs_done}
         except Exception as error:
             self._end(error)
@@ -85,7 +88,8 @@ class NetworkTrial(ray.tune.Trainable):
             told = f"{lost[0]} was {metrics[lost[0]]} in epoch {fit.epochs_done}"
             self.ended = {"ended": "diverged", "reason": told}
             return metrics | {METRIC: fit.best_loss, "trained": 1}
-        keep(self.place, fit.state())
+        with _storage():
+            keep(self.place, fit.state())
         return metrics | {"trained": 1}
 
     def _end(self, error: Exception) -> None:
@@ -106,6 +110,15 @@ class NetworkTrial(ray.tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._begin(new_config)
         return True
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    """What a store says of itself is nothing that the trial did: as an OSError it is tried again."""
+    try:
+        yield
+    except MillwrightError as error:
+        raise OSError(str(error)) from error
 
 
 def ended_by(error: BaseException) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -24,7 +24,7 @@ from cluster.report import Progress, code_version
 from cluster.turns import only_one
 from jobs.candidates import no_failure, studies_of
 from jobs.dataset import named_plants
-from jobs.pooling import adopt, fleet_of
+from jobs.pooling import adopt, fleet_of, parts_of
 from jobs.promote import crown
 from jobs.study import Fleet, Study
 from jobs.tracking import TrackTrials
@@ -40,6 +40,7 @@ from jobs.tuning.studies import PlantStudies
 from jobs.tuning.workers import train_all
 from models.errors import InputError
 
+FLEET_SHARE = 1 / 3  # of a budget that the fleet's network may take
 ENOUGH = 20  # failures under which a plant that has a fleet is not searched (DESIGN, section 4)
 
 __all__ = ["PlantStudy", "TuneReport", "run"]
@@ -73,8 +74,16 @@ def run(
     require_allowed(home, [home.settings.model.network.name, *searched.names()])
     slots = _places(home)
     progress.step(f"Read the history of {', '.join(named_plants(home, plants))}")
-    studies, new, fleet = _to_learn(home, plants, progress)
+    if home.settings.model.network.folds != 1:
+        raise InputError(
+            "A study has parts that differ by time", expected="model.network.folds=1",
+            found=home.settings.model.network.folds, do="Leave it at 1: folds are for parts that differ by machine",
+        )  # fmt: skip
+    studies, new, fleet = _to_learn(home, plants, progress, deadline)
     asked = [_facts(home, study, searched, trials, seed) for study in studies]
+    for study in filter(_starts_only, studies):
+        told = f"{study.num_failures} failures are too few to search by; it starts from the fleet"
+        progress.note(f"{study.plant}: {told}")
     if resume:
         require_resumable(home, studies, asked, progress=progress)
     most = max((facts.trials for facts in asked), default=0)
@@ -95,27 +104,35 @@ def run(
     )  # fmt: skip
 
 
-def _to_learn(home: Home, plants: str, progress: Progress) -> tuple[list[Study], list[Study], Fleet | None]:
+def _to_learn(
+    home: Home, plants: str, progress: Progress, deadline: float | None
+) -> tuple[list[Study], list[Study], Fleet | None]:
     """The plants that have failures to learn from, those that take up the fleet's network, and that network."""
     if not home.settings.tune.fleet or home.settings.model.network.name != "channels":
         return list(studies_of(home, plants, progress=progress)), [], None
     found = list(studies_of(home, plants, progress=progress, without_failures=True))
-    fleet = fleet_of(home, found, progress=progress)
+    most_s = None if deadline is None else FLEET_SHARE * max(0.0, deadline - time.monotonic())
+    fleet = fleet_of(home, found, progress=progress, most_s=most_s)
     able, new = [s for s in found if s.num_failures], [s for s in found if not s.num_failures]
+    alone = [s for s in new if fleet is None or s.config.clock != fleet.clock]
+    _left_out(alone, plants, progress, none_left=len(alone) == len(found))
+    new = [s for s in new if s not in alone]
     if fleet is None:
-        return able, _left_out(new, plants, progress), None
+        return able, new, None
     shares = [replace(s, fleet=fleet) if s.config.clock == fleet.clock else s for s in able]
     return shares, new, fleet
 
 
-def _left_out(studies: list[Study], plants: str, progress: Progress) -> list[Study]:
-    """None of them: without a failure of its own a plant needs the fleet's network. Raises InputError where named."""
+def _left_out(studies: list[Study], plants: str, progress: Progress, *, none_left: bool) -> None:
+    """Without a failure of its own a plant needs a fleet's network of its clock.
+
+    Raises InputError for a plant that was named, or where no other is left.
+    """
     for study in studies:
         error = no_failure(study)
-        if plants != "all":
+        if plants != "all" or none_left:
             raise error
         progress.note(f"{study.plant} is left out. {error}")
-    return []
 
 
 def _adopted(home: Home, study: Study, fleet: Fleet, tracking: Tracking) -> PlantStudy:
@@ -154,17 +171,24 @@ def _places(home: Home) -> int:
 def _facts(home: Home, study: Study, space: Space, trials: int | None, seed: int | None) -> Facts:
     tune = home.settings.tune
     number = trials or tune.trials
-    if study.fleet is not None and study.num_failures < ENOUGH:
-        number = 1  # too few to choose by: the fleet's network, as far as they move it
+    if _starts_only(study):
+        number = 1
     return Facts(
         data=study.data_version, configuration=study.config.digest(), space=space.digest(), trials=number,
         batch=tune.batch or batch_size(number), seed=tune.seed if seed is None else seed, code=code_version(),
-        fleet=study.fleet.version if study.fleet else "",
+        split=parts_of(home, study), fleet=study.fleet.version if study.fleet else "",
     )  # fmt: skip
+
+
+def _starts_only(study: Study) -> bool:
+    """Too few failures to search by: the fleet's network, as far as they move it."""
+    return study.fleet is not None and study.num_failures < ENOUGH
 
 
 def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Tracking) -> _Plant:
     journal = Journal(home.of(study.plant).studies / facts.name(), study.plant, facts)
+    # What the journal names as code is asked for again: it may lie in a bucket that others write to.
+    require_allowed(home, {str(trial.settings["name"]) for trial in journal.trials if "name" in trial.settings})
     tags = {"plant": study.plant, "data_version": study.data_version, "code_version": facts.code}
     track = TrackTrials(tracking, journal, tags | {"study": facts.name()})
     data = ray.put(study)
@@ -191,33 +215,38 @@ def _search(
 
     studies.told = told
     data = {name: plant.data for name, plant in tuned.items()}
-    found: dict[str, PlantStudy] = {}
-    for name in _ended(queue, studies, data, home.settings.tune.gpu_per_trial):
-        found[name] = _outcome(home, tuned[name], studies)
-    return found
-
-
-def _ended(
-    queue: SimpleQueue[str | BaseException | None], studies: PlantStudies, data: dict[str, Any], gpu: float
-) -> Iterator[str]:
-    """Each plant once its search is over. The thread is a daemon: whoever is interrupted does not wait for it."""
 
     def work() -> None:
         try:
-            train_all(studies, data, gpu=gpu)
+            train_all(studies, data, gpu=home.settings.tune.gpu_per_trial)
             queue.put(None)
-        except BaseException as error:  # the thread's edge: the caller raises it
+        except BaseException as error:  # the thread's edge: whoever reads the queue raises it
             queue.put(error)
 
-    told = {name for name, search in studies.searches.items() if search.left == 0}
-    threading.Thread(target=work, daemon=True).start()
-    yield from sorted(told)
+    told_before = sorted(name for name, search in studies.searches.items() if search.left == 0)
+    thread = threading.Thread(target=work, daemon=True)  # whoever is interrupted does not wait for it
+    thread.start()
+    found: dict[str, PlantStudy] = {}
+    try:
+        for name in _ended(queue, told_before, tuned):
+            found[name] = _outcome(home, tuned[name], studies)
+    except Exception:  # no lock is left, and no run closed, while a thread still writes
+        studies.deadline = 0.0
+        thread.join()
+        raise
+    return found
+
+
+def _ended(queue: SimpleQueue[str | BaseException | None], before: list[str], every: Iterable[str]) -> Iterator[str]:
+    """Each plant once its search is over; last those that a budget has ended."""
+    told = set(before)
+    yield from before
     while (name := queue.get()) is not None:
         if isinstance(name, BaseException):
             raise name
         told.add(name)
         yield name
-    yield from (name for name in studies.searches if name not in told)
+    yield from (name for name in every if name not in told)
 
 
 def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:

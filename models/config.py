@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+MOST_MEMBERS = 64
 NETWORKS = ("channels", "tcn", "gru")  # the keys of ``models.networks.BODIES``, for whoever cannot import torch
 
 
@@ -93,8 +94,8 @@ class NetworkConfig(Frozen):
     channel_hidden: int = Field(24, ge=4, le=1024)  # of the network `channels`: the width in which each channel is read
     layers: int = Field(3, ge=1, le=16)
     kernel: int = Field(4, ge=2, le=256)
-    members: int = Field(1, ge=1, le=64)  # networks from other seeds that answer as one
-    folds: int = Field(1, ge=1, le=64)  # where parts differ by machine: members that each leave out another share
+    members: int = Field(1, ge=1, le=MOST_MEMBERS)  # networks from other seeds that answer as one
+    folds: int = Field(1, ge=1, le=MOST_MEMBERS)  # where parts differ by machine: members that each leave out others
     start: Literal["scratch", "fleet"] = "scratch"  # at the fleet's weights, where a study has them
     pull: float = Field(1.0, ge=0)  # back there, in a step at learning rate 1 and a failure
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -113,6 +114,12 @@ class NetworkConfig(Frozen):
     average: float = Field(0.98, ge=0, lt=1)  # decay of the running mean of weights that is kept; 0 keeps the last
     ignore: tuple[str, ...] = ()  # channels that the network does not read
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _members_are_few(self) -> NetworkConfig:
+        if self.members * self.folds > MOST_MEMBERS:
+            raise ValueError(f"members times folds at most {MOST_MEMBERS}, not {self.members * self.folds}")
+        return self
 
     @model_validator(mode="after")
     def _seeds_share_the_width(self) -> NetworkConfig:

@@ -28,10 +28,10 @@ from models.spec import ScalingNumbers
 from models.windows import Channel, windows_ending
 
 FORMAT = "millwright-trees/1"
-# Rounds without a gain in validation after which no more trees are added.
 # Most that a leaf may move a logit, before the learning rate. Hazards are small, so a leaf of failures alone asks for a
 # step of one over them: without this bound one tree moved logits by eight, and no later one could mend it.
 MAX_STEP = 2.0
+# Rounds without a gain in validation after which no more trees are added.
 PATIENCE = 30
 
 

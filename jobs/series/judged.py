@@ -37,6 +37,7 @@ def judge(heard: Heard, config: ModelConfig, *, compared: Ordered[Sequence] | No
     """``log_likelihood`` is that of the machines of ``compared``, on which all candidates are heard (None: of all)."""
     sequences = [s for part, _ in heard for s in part]
     asked = {s.machine: model for part, model in heard for s in part}
+    assert all(asked[s.machine] is model for part, model in heard for s in part), "a machine is heard from one model"
     ticks, failures = later_ticks(sequences, config.clock)
     hazards = config.hazard
     judged = judging(sequences, config.clock)

@@ -64,6 +64,7 @@ class Facts(BaseModel):
     batch: int
     seed: int
     code: str
+    split: str = ""  # a digest of how the parts were cut, and of the channels
     fleet: str = ""  # the version of the fleet's network that a plant starts from
 
     def name(self) -> str:
@@ -91,6 +92,8 @@ class Journal:
         self.folder, self.plant, self.facts = folder, plant, facts
         self.resumed = (folder / FILE).is_file()
         found = _read(folder / FILE) if self.resumed else None
+        if found is not None:
+            _require_same(folder / FILE, found, plant, facts)
         self.trials: list[Trial] = found.trials if found else []
         self.run_id: str | None = found.run_id if found else None
         self._written = 0.0
@@ -131,6 +134,16 @@ class Journal:
 def facts_at(folder: Place) -> Facts | None:
     """The facts of the study in a folder; None where there is none."""
     return _read(folder / FILE).facts if (folder / FILE).is_file() else None
+
+
+def _require_same(path: Place, found: _Text, plant: str, facts: Facts) -> None:
+    numbers = [trial.number for trial in found.trials]
+    if found.plant != plant or found.facts != facts or numbers != list(range(len(numbers))):
+        raise InputError(
+            "A study that is not this one", expected=f"plant {plant}, study {facts.name()}, trials from 0 on",
+            found=f"plant {found.plant}, study {found.facts.name()}, trials {numbers[:8]}", where=path,
+            do="Remove that folder to search anew",
+        )  # fmt: skip
 
 
 def _read(path: Place) -> _Text:

@@ -12,7 +12,10 @@ from jobs.study import Study
 from jobs.tuning.journal import FILE, Facts, facts_at
 from models.errors import InputError
 
-_IN_WORDS = {"data": "its data", "configuration": "its configuration", "code": "Millwright's version"}
+_IN_WORDS = {
+    "data": "its data", "configuration": "its configuration", "code": "Millwright's version",
+    "split": "how its parts are cut",
+}  # fmt: skip
 
 
 def require_resumable(home: Home, studies: Sequence[Study], asked: Sequence[Facts], *, progress: Progress) -> None:

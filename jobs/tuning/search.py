@@ -36,6 +36,7 @@ class PlantSearch:
         self, journal: Journal, space: Space, default: NetworkConfig, heads: Sequence[dict[str, Any]] = ({},)
     ) -> None:
         self.journal, self.space, self.default, self.heads = journal, space, default, heads
+        self.batch = max(journal.facts.batch, min(len(heads), journal.facts.trials))
         self.rungs = [r for k in range(20) if (r := GRACE_EPOCHS * REDUCTION**k) < default.epochs]
         self._taken: set[int] = set()  # begun, or begun again, by this process
 
@@ -87,7 +88,7 @@ class PlantSearch:
         self.journal.write()
 
     def _worse(self, trial: Trial, rung: int) -> bool:
-        first = trial.number - trial.number % self.journal.facts.batch
+        first = trial.number - trial.number % self.batch
         found = [t.rungs[rung] for t in self.journal.trials[:first] if rung in t.rungs]
         losses = [loss for loss in found if loss is not None]
         if not losses:
@@ -99,7 +100,7 @@ class PlantSearch:
         first = len(trials)
         heads = self.heads[: facts.trials] if first == 0 else []
         drawn = [Trial(number=number, settings=settings) for number, settings in enumerate(heads)]
-        count = min(max(facts.batch, len(drawn)), facts.trials - first) - len(drawn)
+        count = min(self.batch, facts.trials - first) - len(drawn)
         if count > 0:
             drawn += self._drawn(first + len(drawn), count)
         trials += drawn

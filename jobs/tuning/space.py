@@ -23,7 +23,7 @@ from models.errors import InputError
 
 FILE = "space.toml"  # a home's own
 _FIELDS = NetworkConfig.model_fields
-_SEARCHED = tuple(name for name in _FIELDS if name != "ignore")
+_SEARCHED = tuple(name for name in _FIELDS if name not in ("ignore", "folds"))
 _DO = "Correct that line of the search space"
 Value = bool | int | float | str
 Params = dict[str, Any]  # what was drawn, by the name of its variant

@@ -130,6 +130,62 @@ def test_another_clock_is_refused_and_does_not_join(
 def test_a_damaged_fleet_is_named(home: Home, studies: list[Study]) -> None:
     made = fleet_of(home, [replace(s, data_version="damaged") for s in studies], progress=Silent())
     assert made is not None
-    (home.registry / "fleet" / made.version / "fleet.json").write_text("{}")
-    with pytest.raises(InputError, match="Damaged fleet network"):
-        fleet_of(home, [replace(s, data_version="damaged") for s in studies], progress=Silent())
+    folder = home.registry / "fleet" / made.version
+    about, weights = (folder / "fleet.json").read_text(), (folder / "shared.safetensors").read_bytes()
+    for name, content in (("fleet.json", b"{}"), ("fleet.json", b"{"), ("shared.safetensors", weights[:-8])):
+        (folder / name).write_bytes(content)
+        with pytest.raises(InputError, match="Damaged fleet network"):
+            fleet_of(home, [replace(s, data_version="damaged") for s in studies], progress=Silent())
+        (folder / "fleet.json").write_text(about)
+        (folder / "shared.safetensors").write_bytes(weights)
+
+
+@pytest.mark.ray
+def test_plants_may_give_their_machines_the_same_names(home: Home) -> None:
+    one, other = study(home, "north", ("vib", "temp")), study(home, "south", ("temp",))
+
+    def renamed(found: Study) -> Study:
+        parts = ([replace(s, machine=str(n)) for n, s in enumerate(part)] for part in (found.train, found.validate))
+        train, validate = parts
+        return replace(found, train=train, validate=validate)
+
+    found = fleet_of(home, [renamed(one), renamed(other)], progress=Silent())
+    named = fleet_of(home, [one, replace(other, data_version="named")], progress=Silent())
+    assert found is not None and named is not None and found.judged == named.judged
+
+
+@pytest.mark.ray
+def test_another_split_is_another_fleet(home: Home, studies: list[Study], fleet: Fleet) -> None:
+    later = open_home(home.path, environment={}, assignments=[*SMALL, "split.train_until=0.5"])
+    lone = [study(home, "dale", ("vib",), failures=0)]
+    assert fleet_of(later, lone, progress=Silent()) is None
+    found = fleet_of(later, studies, progress=Silent())
+    assert found is not None and found.version != fleet.version
+    kept = fleet_of(home, lone, progress=Silent())
+    assert kept is not None and kept.version != found.version
+
+
+@pytest.mark.ray
+def test_a_budget_ends_the_training_at_an_epoch_and_never_stands_for_the_whole(
+    home: Home, studies: list[Study]
+) -> None:
+    hurried = [replace(s, data_version="hurried") for s in studies]
+    cut = fleet_of(home, hurried, progress=Silent(), most_s=0.0)
+    assert cut is not None and cut.version.endswith("-e1")
+    whole = fleet_of(home, hurried, progress=Silent())
+    assert whole is not None and whole.version == cut.version.removesuffix("-e1") and whole.shared != cut.shared
+
+
+@pytest.mark.ray
+def test_a_training_that_diverges_leaves_no_fleet_and_says_so(home: Home, studies: list[Study]) -> None:
+    class Noted(Silent):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    wild = open_home(home.path, environment={}, assignments=[*SMALL, "model.network.learning_rate=1e30"])
+    said = Noted()
+    assert fleet_of(wild, [replace(s, config=wild.settings.model) for s in studies], progress=said) is None
+    assert "no fleet to start from" in said.told[0] and "diverged" in said.told[0]

@@ -174,3 +174,26 @@ def test_ten_plants_take_turns_at_two_places(tmp_path: Path) -> None:
         assert studies.heard(trial, result)
         studies.leave(trial)
     assert all(search.journal.over for search in searches.values())
+
+
+def test_a_journal_of_another_study_is_refused(tmp_path: Path) -> None:
+    search_in(tmp_path, trials=4).next()
+    path = tmp_path / "study" / "study.json"
+    whole = path.read_text()
+    for old, new in (
+        ('"plant": "harbor"', '"plant": "ridge"'),
+        ('"trials": 4', '"trials": 5'),
+        ('"number": 0', '"number": 7'),
+    ):
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(InputError, match="A study that is not this one"):
+            search_in(tmp_path, trials=4)
+
+
+def test_two_first_trials_of_one_batch_do_not_judge_each_other(tmp_path: Path) -> None:
+    space = parse_space(*find_space(tmp_path, None), NETWORK)
+    journal = Journal(tmp_path / "study", "harbor", facts(trials=4).model_copy(update={"batch": 1}))
+    search = PlantSearch(journal, space, NETWORK, [{"start": "fleet"}, {}])
+    first, second = search.next(), search.next()
+    assert first is not None and second is not None and second.number == 1
+    assert not search.heard(0, epoch=3, loss=0.1, seconds=1.0) and not search.heard(1, epoch=3, loss=9.0, seconds=1.0)

@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cluster.registry import champion
+from cluster.home import open_home
+from cluster.registry import Tracking, champion
 from cluster.report import Silent
 from cluster.storage import read_readings
 from jobs import evaluate, promote, score, train, tune
 from jobs.evaluation.truth import read_truth
 from jobs.questions import questions_for
+from jobs.study import Candidate
 from models.bundle import load_bundle
 from models.errors import InputError, NotFoundError
 from tests.journal import journal_ids
@@ -56,6 +58,25 @@ def test_the_same_study_again_resumes_and_reruns_nothing(tuned) -> None:
     (plant,) = again.plants
     assert plant.resumed and plant.best["version"] == tuned.report.plants[0].best["version"]
     assert len(tuned.home.studies(PLANT)) == runs_before
+
+
+def test_a_study_that_goes_on_may_crown_another_than_before(tuned) -> None:
+    before = champion(tuned.home, PLANT)
+    listed = json.loads((Path(before.path).parent / "candidates.json").read_text())
+    candidates = [Candidate(**entry) for entry in listed.values()]
+    with Tracking(tuned.home) as tracking:
+        run = tracking.start(PLANT, f"{PLANT}/again")
+        worse = [c for c in candidates if c.kind != before.kind]
+        assert promote.crown(tuned.home, PLANT, worse, tracking=tracking, run_id=run).version != before.version
+        tracking.reopen(run)
+        assert promote.crown(tuned.home, PLANT, candidates, tracking=tracking, run_id=run).version == before.version
+    assert champion(tuned.home, PLANT).version == before.version
+
+
+def test_folds_are_refused_before_anything_is_trained(tuned) -> None:
+    home = open_home(tuned.home.path, environment={}, assignments=["model.network.folds=3"])
+    with pytest.raises(InputError, match="A study has parts that differ by time"):
+        tune.run(home, progress=Silent())
 
 
 def test_training_alone_is_a_challenger_until_it_is_promoted(tuned) -> None:
