@@ -17,8 +17,6 @@ from jobs.benchmarks.cmapss import description
 from jobs.benchmarks.cmapss_files import read_labels
 from models.errors import InputError
 
-NASA = Path(__file__).parents[3] / "shared" / "data" / "cmapss"
-
 
 def write_subset(folder: Path, *, train: int = 10, test: int = 4, compress: bool = False) -> None:
     """Engines whose eleven first sensors drift with wear, in NASA's 26 columns."""
@@ -119,14 +117,3 @@ def test_of_a_plain_and_a_packed_file_only_one_is_read(tmp_path: Path) -> None:
     (tmp_path / "train_FD001.txt.bak").write_bytes(b"another")
     assert len(read_labels(tmp_path, "FD001")) == 1
     assert [stream.files for stream in description(tmp_path, "FD001").streams] == ["train_FD001.txt", "test_FD001.txt"]
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.skipif(not NASA.is_dir(), reason="NASA's files are not beside this repository (shared/data/cmapss)")
-def test_fd001_is_at_most_13_5_cycles_clipped(tmp_path: Path, ray_cluster: None) -> None:
-    home = open_home(tmp_path / "home", create=True, environment={})
-    report = benchmark.run(home, progress=Silent(), name="cmapss", data=NASA, subset="FD001", seeds=3)
-    assert isinstance(report, cmapss.BenchmarkReport)
-    assert report.model.clipped.rmse <= 13.5
-    assert report.seconds <= 300
