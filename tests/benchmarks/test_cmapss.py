@@ -1,6 +1,6 @@
 """NASA's C-MAPSS, three seeds a subset: the errors and intervals that the README gives, and what they must not exceed.
 
-One configuration for all subsets; files that are not beside the repository are skipped. The table says how long it took.
+One configuration for all; files that are not beside the repository are skipped. The table says how long it took.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobs import benchmark
 from jobs.benchmarks import cmapss
 
 NASA = Path(__file__).parents[3] / "shared" / "data" / "cmapss"
-MOST = {"FD001": 11.8, "FD002": 11.4, "FD003": 13.0, "FD004": 14.0}  # the last two were never here: no more than a guard
+MOST = {"FD001": 11.8, "FD002": 11.4, "FD003": 13.0, "FD004": 14.0}  # the last two: guards
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
