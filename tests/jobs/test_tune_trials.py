@@ -140,8 +140,9 @@ def test_what_trains_when_the_budget_ends_stops_at_its_epoch_and_goes_on_from_it
     more = PlantStudies({"harbor": PlantSearch(rest, studies.searches["harbor"].space, study.config.network)},
                         {"harbor": TrackTrials(studies.tracks["harbor"].tracking, rest, {})}, PLACES)  # fmt: skip
     train_all(more, data, gpu=0.0)
-    assert [t.state for t in rest.trials] == ["finished"] * 3 and [t.epochs for t in rest.trials] == [4] * 3
-    assert sum(more.epochs_run.values()) == 12 - sum(trained)
+    assert [t.state for t in rest.trials[:2]] == ["finished"] * 2 and [t.epochs for t in rest.trials[:2]] == [4, 4]
+    assert rest.trials[2].over and rest.trials[2].epochs >= 3  # it may be stopped at its first comparison
+    assert sum(more.epochs_run.values()) == sum(t.epochs for t in rest.trials) - sum(trained)
     assert [t.run_id for t in rest.trials[:1]] == [t.run_id for t in journal.trials[:1]]
 
 
