@@ -55,7 +55,8 @@ class StatusReport(Report):
     running: list[Running]
 
     def render(self) -> RenderableType:
-        table = Table("plant", "machines", "champion", "version", "promoted", "verdict", "owner", box=None, pad_edge=False)
+        columns = ("plant", "machines", "champion", "version", "promoted", "verdict", "owner")
+        table = Table(*columns, box=None, pad_edge=False)
         for plant in self.plants:
             best = plant.champion
             table.add_row(

@@ -32,7 +32,7 @@ class GateConfig(Frozen):
     verdict at all."""
 
     margin: float = Field(0.1, ge=0, le=1)
-    min_failures: int = Field(10, ge=1)
+    min_failures: int = Field(20, ge=1)
 
 
 @dataclass(frozen=True)

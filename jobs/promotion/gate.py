@@ -16,9 +16,8 @@ from cluster.home import Home
 from jobs.dataset import load_plant
 from jobs.evaluate import context_asked
 from jobs.evaluation.rows import forecast
-from jobs.evaluation.verdict import too_few
 from jobs.promotion.figures import PairFigures, pair_figures
-from jobs.promotion.slices import slice_of
+from jobs.promotion.slices import known_span, slice_of
 from models.bundle import Bundle
 from models.config import ModelConfig
 from models.errors import InputError
@@ -73,7 +72,10 @@ def _compared(home: Home, plant: str, champion: Bundle, challenger: Bundle) -> J
     config = config.model_copy(update={"window": config.window.model_copy(update={"length": length})})
     data = load_plant(home, plant, config=config, context=context_asked([champion, challenger]))
     split = data.split_in_time(home.settings.split, config)
-    chosen = slice_of(home, data, split, specs, min_failures=gate.min_failures)
+    known = [known_span(home, plant, spec.lineage.data_version) for spec in specs]
+    chosen = slice_of(
+        data, split, specs, known, settings=home.settings.split, min_failures=gate.min_failures
+    )  # fmt: skip
     rows = chosen.rows
     said = [forecast(rows, Predictor(bundle), data.channels) for bundle in (champion, challenger)]
     doubtful = doubtful_ticks(rows.ticks.time.astype(np.float32), rows.ended_by, within=config.hazard.alarm_within)
@@ -82,8 +84,6 @@ def _compared(home: Home, plant: str, champion: Bundle, challenger: Bundle) -> J
     ruling = rule(
         found.difference, margin=margin, num_failures=chosen.slice.num_failures, min_failures=gate.min_failures
     )
-    if few := too_few(sum(data.failures().values())):
-        ruling = Ruling("inconclusive", f"{few} in all of the plant's history")
     told = chosen.slice.model_copy(update={"num_announceable": found.num_announceable})
     return Judged(ruling, found, told, margin, chosen.seen, data.version)
 

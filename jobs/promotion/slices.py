@@ -37,15 +37,18 @@ class Compared:
 
 
 def slice_of(
-    home: Home, data: PlantData, split: Split, specs: Sequence[BundleSpec], *, min_failures: int
+    data: PlantData, split: Split, specs: Sequence[BundleSpec], known: Sequence[Span | None], *,
+    settings: SplitSettings, min_failures: int,
 ) -> Compared:  # fmt: skip
-    """The fresh ticks where they hold ``min_failures``, else the validation part. Raises InputError without a tick."""
-    known = [known_span(home, data.plant, spec.lineage.data_version) for spec in specs]
+    """The fresh ticks where they hold ``min_failures``, else the validation part. Raises InputError without a tick.
+
+    ``known``: the span of what each of the two models, the champion first, was made from, where that is known.
+    """
     fresh, told = _fresh(data, split, known, min_failures)
     if fresh is not None:
         told = "later than everything that either model could have met; `evaluate` reads these ticks too, as test time"
         return Compared(fresh, _described(data, fresh, "fresh", told), (False,) * len(specs))
-    own = [None if span is None else _parts(span, home.settings.split, split) for span in known]
+    own = [None if span is None else _parts(span, settings, split) for span in known]
     low, high = split.bounds_us["validate"]
     # History may have grown at its beginning too: nothing that a model was trained on may judge it.
     low = max([low, *(parts.bounds_us["validate"][0] for parts in own if parts is not None)])
