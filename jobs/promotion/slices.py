@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cluster import dossiers
 from cluster.config import SplitSettings
 from cluster.dossiers import Slice
 from cluster.home import Home
@@ -24,6 +25,7 @@ from models.predict import iso
 from models.spec import BundleSpec
 from models.split import Split, split_by_time
 
+TODAY = ", if `split` was set then as it is today"
 Span = tuple[int, int]  # microseconds UTC: exclusive below, inclusive above
 
 
@@ -58,7 +60,7 @@ def slice_of(
         None if parts is None else spec.scope == "plant" and _overlap(parts.bounds_us["validate"], (low, high))
         for spec, parts in zip(specs, own, strict=True)
     )
-    return Compared(rows, _described(data, rows, "validation", f"{told}; {_of_seen(seen)}"), seen)
+    return Compared(rows, _described(data, rows, "validation", f"{told}; {_of_seen(seen)}{TODAY}"), seen)
 
 
 def known_span(home: Home, plant: str, version: str) -> Span | None:
@@ -68,6 +70,24 @@ def known_span(home: Home, plant: str, version: str) -> Span | None:
     except InputError:
         return None
     return min(file.first_us for file in files), max(file.last_us for file in files)
+
+
+def read_before(home: Home, plant: str, split: Split) -> list[str]:
+    """What promotions have read of today's test part, in sentences; a dossier that cannot be read is one too."""
+    begins, told = iso(split.bounds_us["test"][0]), []
+    for name in dossiers.names(home, plant):
+        try:
+            found = dossiers.read(home, plant, name)
+        except InputError as error:
+            told.append(str(error))
+            continue
+        if found.slice is not None and found.slice.last > begins:
+            first = max(found.slice.first, begins)
+            told.append(
+                f"{plant}: a promotion ({found.verdict}, {found.at[:10]}) was judged on {first} to {found.slice.last}, "
+                "which is test time here: only unseen machines are untouched by choices"
+            )
+    return told
 
 
 def num_failures(ticks: Ticks) -> int:

@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cluster import dossiers
 from cluster.commit import commit_once, open_or_create, write_part
 from cluster.config import SplitSettings
+from cluster.dossiers import Contender, Dossier
 from cluster.home import Home
 from cluster.storage import TIME, data_version, readings_schema, show_versions
 from jobs.dataset import PlantData
 from jobs.promotion.figures import pair_figures
 from jobs.promotion.gate import incomparable
-from jobs.promotion.slices import Compared, Span, known_span, slice_of
+from jobs.promotion.slices import Compared, Span, known_span, read_before, slice_of
 from models.calibration import Calibration
 from models.config import Clock, HazardConfig, ModelConfig, WindowConfig
 from models.episodes import Ticks
@@ -110,6 +112,24 @@ def test_a_data_version_that_cannot_be_read_leaves_nothing_known_to_be_new(data:
     found = chosen(data, None, (at(1), at(600)))
     assert found.slice.kind == "validation" and found.seen == (None, False)
     assert "cannot be read any more" in found.slice.told and "not known for both" in found.slice.told
+
+
+def test_evaluation_is_told_what_a_promotion_has_read_of_its_test_part(data: PlantData, home: Home) -> None:
+    split = data.split_in_time(SETTINGS, CONFIG)  # its test part begins at hour 668
+    challenger = Contender(version="trees-1", kind="trees")
+    one = Dossier(
+        plant="harbor", at="2026-01-02T03:04:05+00:00", who="kim", run_id="r", data_version="d", code_version="c",
+        verdict="inconclusive", why="w", challenger=challenger,
+    )  # fmt: skip
+    old, new = chosen(data, (at(1), at(1000)), (at(1), at(1000))), chosen(data, (at(1), at(600)), (at(1), at(600)))
+    dossiers.keep(home, one.model_copy(update={"slice": old.slice}), "")
+    assert read_before(home, "harbor", split) == []
+    path = dossiers.keep(home, one.model_copy(update={"slice": new.slice, "at": "2026-02-02T00:00:00+00:00"}), "")
+    (told,) = read_before(home, "harbor", split)
+    assert told.startswith("harbor: a promotion (inconclusive, 2026-02-02) was judged on 2025-01-28T")
+    path.write_text("{")
+    (told,) = read_before(home, "harbor", split)
+    assert told.startswith("Damaged dossier")
 
 
 def test_the_span_of_a_data_version_is_what_its_readers_saw(home: Home) -> None:
