@@ -13,7 +13,8 @@ from cluster.home import Home, open_home
 from cluster.registry import champion
 from cluster.report import Silent
 from jobs import promote
-from models.bundle import load_bundle
+from models.bundle import load_bundle, save_bundle
+from models.calibration import Calibration
 from models.errors import GateError, InputError
 
 pytestmark = pytest.mark.ray
@@ -170,6 +171,24 @@ def test_a_slice_with_failures_gives_a_verdict_with_interval_counts_and_margin(h
         assert f"| log-likelihood, nats a tick | {before.log_likelihood.value:.4f} (" in words
         if found.promoted:
             promote.run(home, progress=Silent(), plant=PLANT, version=best.version, force=True, reason="back")
+
+
+def test_a_better_challenger_needs_no_force(home: Home) -> None:
+    """The champion is the trees' own model, calibrated wrongly on purpose: it foresees failures that never come."""
+    home = open_home(
+        home.path, environment={}, assignments=["split.unseen_machines=0.25", "split.validate_until=0.97", FEW]
+    )
+    good = candidates(home)["trees"]
+    bundle = load_bundle(home.of(PLANT).bundles / good)
+    spec = bundle.spec.model_copy(update={"version": "trees-wrong", "calibration": Calibration(shift=6.0)})
+    save_bundle(home.of(PLANT).bundles / "trees-wrong", spec, weights=bundle.model.decode(), card="wrong")
+    promote.run(home, progress=Silent(), plant=PLANT, version="trees-wrong", force=True, reason="to be beaten")
+    report = promote.run(home, progress=Silent(), plant=PLANT, version=good)
+    assert (report.before, report.after, report.verdict, report.forced) == ("trees-wrong", good, "better", False)
+    assert champion(home, PLANT).version == good and tags(home, good)["verdict"] == "better"  # type: ignore[union-attr]
+    with pytest.raises(GateError, match=r"trees-wrong is worse than the champion: .*Train a better model, or crown"):
+        promote.run(home, progress=Silent(), plant=PLANT, version="trees-wrong")
+    assert newest(home).verdict == "inferior"
 
 
 def test_without_a_champion_there_is_no_gate(home: Home) -> None:
