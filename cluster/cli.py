@@ -172,7 +172,9 @@ def evaluate(
 def promote(
     plant: Annotated[str, typer.Option(help="The plant.")],
     version: Annotated[str, typer.Option(help="The version of a bundle in the registry.")],
-    reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "promoted by hand",
+    reason: Annotated[str | None, typer.Option(help="Why; kept with the version. [what the gate found]")] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
 ) -> None: ...
 
 

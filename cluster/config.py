@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from cluster.stores import URL
 from models.config import Frozen, ModelConfig
 from models.errors import InputError
+from models.ruling import GateConfig
 from models.source import checked_name
 
 ENVIRONMENT_PREFIX = "MILLWRIGHT__"
@@ -151,6 +152,7 @@ class Settings(Frozen):
     time: TimeSettings = TimeSettings()
     follow: FollowSettings = FollowSettings()
     registry: RegistrySettings = RegistrySettings()
+    promote: GateConfig = GateConfig()
     storage: StorageSettings = StorageSettings()
     lineage: LineageSettings = LineageSettings()
     model: ModelConfig = ModelConfig()
@@ -179,13 +181,11 @@ def load_settings(
     assignments: Sequence[str] = (),
 ) -> tuple[Settings, Origins]:
     """Merge every layer. Raises InputError naming the key, what was expected and where it came from."""
-    merged: dict[str, Any] = {}
-    origins: Origins = {}
+    merged, origins = dict[str, Any](), Origins()
     layers: list[tuple[str, dict[str, Any]]] = [(f"profile {profile}", _profile(profile))] if profile else []
     if home_file is not None and home_file.is_file():
         layers.append((str(home_file), _toml(home_file)))
-    layers.append(("the environment", _from_environment(environment)))
-    layers.append(("--set", _from_assignments(assignments)))
+    layers += [("the environment", _from_environment(environment)), ("--set", _from_assignments(assignments))]
     for origin, layer in layers:
         for key, value in _leaves(layer):
             _put(merged, key, value)

@@ -35,6 +35,7 @@ class PlantPaths:
     plans: Path
     bundles: Place
     champion: Path
+    dossiers: Path
     studies: Place
     state: Path
     cache: Path  # series for training, and bundles as they were fetched from an object store
@@ -88,7 +89,7 @@ class Home:
 
     @property
     def registry(self) -> Path:
-        return self.path / "registry"  # mlflow.db, bundles/<plant>/<version>, champions/<plant>.json
+        return self.path / "registry"  # mlflow.db, bundles/<plant>/<version>, champions/<plant>.json, dossiers/<plant>
 
     @property
     def state(self) -> Path:
@@ -126,6 +127,7 @@ class Home:
             plans=self.plans / name,
             bundles=bundles,
             champion=self.registry / "champions" / f"{name}.json",
+            dossiers=self.registry / "dossiers" / name,
             studies=studies,
             state=self.state / "plants" / f"{name}.sqlite",
             cache=self.path / "cache" / name,

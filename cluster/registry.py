@@ -42,6 +42,7 @@ class Champion:
     kind: str
     version: str
     path: Place
+    dossier: str | None = None  # the name of the one that says why
 
 
 def champion(home: Home, plant: str) -> Champion | None:
@@ -51,7 +52,8 @@ def champion(home: Home, plant: str) -> Champion | None:
         found = json.loads(path.read_text("utf-8"))
         remote = "://" in found["path"]
         where = placed(found["path"], home.of(plant).keys) if remote else home.path / found["path"]
-        return Champion(str(found["kind"]), str(found["version"]), where)
+        dossier = found.get("dossier")
+        return Champion(str(found["kind"]), str(found["version"]), where, None if dossier is None else str(dossier))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
@@ -78,9 +80,13 @@ def bundle_folder(home: Home, plant: str, version: str) -> Place:
 
 
 def register(
-    home: Home, plant: str, *, version: str, kind: str, folder: Place, run_id: str | None, reason: str
-) -> Champion:
-    """Make ``folder`` the champion: a model version, the alias, then the pointer. Again is no harm."""
+    home: Home, plant: str, *, version: str, kind: str, folder: Place, run_id: str | None, reason: str,
+    dossier: str | None = None, verdict: str | None = None,
+) -> Champion:  # fmt: skip
+    """Make ``folder`` the champion: a model version, the alias, then the pointer. Again is no harm.
+
+    ``dossier`` names what is written of it and ``verdict`` what the gate said: both go with the model version.
+    """
     if not (folder / "manifest.json").is_file():
         raise InputError("Not a bundle", expected="a folder with manifest.json", found="none", where=folder)
     pointer, client = _pointer(home, plant), _client(home)
@@ -90,14 +96,17 @@ def register(
         if number is None:
             made = client.create_model_version(plant, source=_uri(folder), run_id=run_id, tags=tags)
             number = made.version
-        client.set_model_version_tag(plant, number, "reason", reason)
+        for key, value in {"reason": reason, "dossier": dossier, "verdict": verdict}.items():
+            if value is not None:
+                client.set_model_version_tag(plant, number, key, value)
         client.set_registered_model_alias(plant, CHAMPION, number)
     where = folder.resolve()
     if isinstance(where, Path) and where.is_relative_to(home.path):
         where = where.relative_to(home.path)
     found = {"kind": kind, "version": version, "path": str(where), "reason": reason}
+    found |= {} if dossier is None else {"dossier": dossier}
     write_atomically(pointer, json.dumps(found, indent=1))
-    return Champion(kind, version, folder.resolve())
+    return Champion(kind, version, folder.resolve(), dossier)
 
 
 class Tracking:

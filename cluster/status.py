@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from cluster import dossiers
 from cluster.config import PlantSettings
 from cluster.home import Home
 from cluster.registry import champion
 from cluster.report import Progress, Report
 from cluster.running import alive, records
 from cluster.storage import read_machines
+from models.errors import InputError
 
 
 class ChampionStatus(BaseModel):
@@ -22,10 +25,21 @@ class ChampionStatus(BaseModel):
     path: str
 
 
+class PromotionStatus(BaseModel):
+    """The champion's last promotion, as its dossier tells it. ``problem``: why that cannot be read."""
+
+    verdict: str | None = None
+    at: str | None = None
+    forced: bool = False
+    who: str | None = None
+    problem: str | None = None
+
+
 class PlantStatus(BaseModel):
     name: str
     machines: int
     champion: ChampionStatus | None
+    promotion: PromotionStatus | None
     owner: str | None
 
 
@@ -41,23 +55,25 @@ class StatusReport(Report):
     running: list[Running]
 
     def render(self) -> RenderableType:
-        table = Table("plant", "machines", "champion", "version", "owner", box=None, pad_edge=False)
+        columns = ("plant", "machines", "champion", "version", "promoted", "verdict", "owner")
+        table = Table(*columns, box=None, pad_edge=False)
         for plant in self.plants:
             best = plant.champion
             table.add_row(
                 plant.name, str(plant.machines), best.kind if best else "none yet", best.version if best else "",
-                plant.owner or "",
+                *_promoted(plant.promotion), plant.owner or "",
             )  # fmt: skip
         what = [f"{r.name} runs (pid {r.pid}{_ports(r.ports)})" for r in _by_process(self.running)] or ["Nothing runs."]
         first = table if self.plants else "No plant is connected. Run `millwright connect PATH --plant NAME`."
-        return Group(f"Home {self.home}", first, *what)
+        problems = [f"{p.name}: {p.promotion.problem}" for p in self.plants if p.promotion and p.promotion.problem]
+        return Group(f"Home {self.home}", first, *problems, *what)
 
 
 def run(home: Home, *, progress: Progress) -> StatusReport:
     began = time.monotonic()
     plants = [
         PlantStatus(
-            name=name, machines=_num_machines(home, name), champion=_champion(home, name),
+            name=name, machines=_num_machines(home, name), **_champion(home, name),
             owner=home.settings.plants.get(name, PlantSettings()).owner,
         )
         for name in home.plants()
@@ -66,9 +82,27 @@ def run(home: Home, *, progress: Progress) -> StatusReport:
     return StatusReport(home=str(home.path), plants=plants, running=running, seconds=time.monotonic() - began)
 
 
-def _champion(home: Home, plant: str) -> ChampionStatus | None:
+def _champion(home: Home, plant: str) -> dict[str, Any]:
     found = champion(home, plant)
-    return ChampionStatus(kind=found.kind, version=found.version, path=str(found.path)) if found else None
+    if found is None:
+        return {"champion": None, "promotion": None}
+    standing = ChampionStatus(kind=found.kind, version=found.version, path=str(found.path))
+    return {"champion": standing, "promotion": _promotion(home, plant, found.dossier) if found.dossier else None}
+
+
+def _promotion(home: Home, plant: str, name: str) -> PromotionStatus:
+    """A damaged dossier is told and does not hide what runs."""
+    try:
+        found = dossiers.read(home, plant, name)
+    except InputError as error:
+        return PromotionStatus(problem=str(error))
+    return PromotionStatus(verdict=found.verdict, at=found.at, forced=found.forced, who=found.who)
+
+
+def _promoted(found: PromotionStatus | None) -> tuple[str, str]:
+    if found is None or found.at is None:
+        return "", "damaged dossier" if found else ""
+    return found.at[:16].replace("T", " "), f"{found.verdict}{', forced' if found.forced else ''}"
 
 
 def _num_machines(home: Home, plant: str) -> int:

@@ -33,6 +33,7 @@ from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
+from jobs.promotion.slices import read_before
 from jobs.reporting.words import on_condition, origin
 from models.bundle import Bundle
 from models.windows import Channel, context_of
@@ -80,7 +81,10 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
         data = load_plant(home, name, config=config, context=context_asked(found.values()))
         known = read_truth(truth, name) if truth is not None else None
         modes = named_modes(read_events(home, name, as_of=data.version))
-        waiting.append(task.remote(data, data.split_in_time(home.settings.split, config), found, known, modes))
+        split = data.split_in_time(home.settings.split, config)
+        for text in read_before(home, name, split):
+            progress.note(text)
+        waiting.append(task.remote(data, split, found, known, modes))
     judged: list[Judged] = []
     for reference in waiting:
         judged.append(ray.get(reference))

@@ -1,7 +1,8 @@
-"""The test part as rows, and what each candidate says at every one of them.
+"""A later part as rows, and what each candidate says at every one of them.
 
 The one idea: all candidates are asked about the same ticks, evenly thinned, so that figures differ
-by the model alone. The test part is read here and nowhere else, after every choice has been made.
+by the model alone. The test part is read by `evaluate` and nobody else, after every choice has been made;
+whoever chooses asks for the validation part.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from models.errors import InputError
 from models.evaluation import Forecast
 from models.predictor import Predictor, risk
 from models.spec import BundleSpec
-from models.split import Split
+from models.split import Part, Split
 from models.windows import Channel, Float
 
 # Ticks that every candidate scores: a few seconds a plant on one core. Enough for every tick of the demo's plants:
 # judging every second one hid 4 of ridge's 23 false alarms that hourly service raises.
 MOST_TICKS = 45_000
 CHUNK = 2048
+LATER_THAN: dict[Part, str] = {
+    "train": "of the training part", "validate": "later than the training part",
+    "test": "later than the training and validation parts",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LaterRows:
-    """Ticks of the test part with their labels; ``time_us`` [N] is each tick's end, ``unseen`` [M] by machine.
+    """Ticks of a part with their labels; ``time_us`` [N] is each tick's end, ``unseen`` [M] by machine.
 
     ``pieces`` and ``rows_of`` lead back to each machine's windows, in the order of ``ticks``.
     """
@@ -52,13 +57,13 @@ class LaterRows:
         return int(self.time_us.min()) + round(steps * data.clock.step_us)
 
 
-def later_rows(data: PlantData, split: Split, *, most: int = MOST_TICKS) -> LaterRows:
-    """The usable ticks of the test part, one in ``every``. Raises InputError where there is none."""
-    pieces = list(data.part("test", split))
+def later_rows(data: PlantData, split: Split, *, part: Part = "test", most: int = MOST_TICKS) -> LaterRows:
+    """The usable ticks of a part, one in ``every``. Raises InputError where there is none."""
+    pieces = list(data.part(part, split))
     total = sum(int(piece.labels.usable[piece.rows].sum()) for piece in pieces)
     if total == 0:
         raise InputError(
-            "Nothing to evaluate on", expected="readings later than the training and validation parts", found="none",
+            "Nothing to evaluate on", expected=f"readings {LATER_THAN[part]} with a known outcome", found="none",
             where=f"plant {data.plant}", do="Ingest a longer history, or lower split.validate_until",
         )  # fmt: skip
     every = max(1, -(-total // most))

@@ -110,7 +110,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Home]:
             ingest.run(home, progress=Silent())
             train.run(home, progress=Silent())
             network = next(home.of(PLANT).bundles.glob("network-*"))
-            promote.run(home, progress=Silent(), plant=PLANT, version=network.name)
+            promote.run(home, progress=Silent(), plant=PLANT, version=network.name, force=True, reason="measured here")
         found[machines] = home
     return found
 

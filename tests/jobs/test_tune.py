@@ -86,10 +86,11 @@ def test_training_alone_is_a_challenger_until_it_is_promoted(tuned) -> None:
     assert f"{before.version} stays" in notes.notes[0] and "millwright promote" in notes.notes[0]
     candidates = json.loads((Path(before.path).parent / "candidates.json").read_text())
     other = next(c["version"] for kind, c in candidates.items() if kind != before.kind)
-    report = promote.run(tuned.home, progress=Silent(), plant=PLANT, version=other)
+    forced = {"force": True, "reason": "a test"}
+    report = promote.run(tuned.home, progress=Silent(), plant=PLANT, version=other, **forced)
     assert (report.before, report.after) == (before.version, other)
     assert champion(tuned.home, PLANT).version == other
-    promote.run(tuned.home, progress=Silent(), plant=PLANT, version=before.version)
+    promote.run(tuned.home, progress=Silent(), plant=PLANT, version=before.version, **forced)
     with pytest.raises(NotFoundError, match="No bundle here"):
         promote.run(tuned.home, progress=Silent(), plant=PLANT, version="network-0000000000")
     assert plant["name"] == PLANT
