@@ -34,11 +34,13 @@ from jobs.trial import require_allowed
 from jobs.tuning.budget import parse_budget
 from jobs.tuning.journal import FILE, Facts, Journal
 from jobs.tuning.live import Live
+from jobs.tuning.page import write_page
 from jobs.tuning.report import PlantStudy, TuneReport, counted, outcomes
 from jobs.tuning.resuming import require_resumable
 from jobs.tuning.search import PlantSearch, batch_size
 from jobs.tuning.space import Space, find_space, parse_space
 from jobs.tuning.studies import PlantStudies
+from jobs.tuning.sureness import against
 from jobs.tuning.workers import train_all
 from models.errors import InputError
 
@@ -101,10 +103,13 @@ def run(
     ended = [study for study in found.values() if study.budget_ended]
     if ended:
         progress.note(f"The budget of {budget} ended the search of {', '.join(study.name for study in ended)}")
-    return TuneReport(
-        seconds=time.monotonic() - began, plants=[found[study.plant] for study in [*studies, *new]], budget=budget,
-        budget_ended=bool(ended), space=searched.where,
+    report = TuneReport(
+        plants=[found[study.plant] for study in [*studies, *new]], budget=budget, budget_ended=bool(ended),
+        space=searched.where,
     )  # fmt: skip
+    report.files = write_page(home, report, {name: plant.search for name, plant in tuned.items()})
+    report.seconds = time.monotonic() - began
+    return report
 
 
 def _to_learn(
@@ -274,6 +279,7 @@ def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:
             "kind": champion.kind, "version": champion.version,
             "log_likelihood": {c.kind: c.log_likelihood for c in candidates},
             "config": plant.search.configuration(best) if best else {}, "trial": best.number if best else None,
-            "num_failures": study.num_failures,
+            "num_failures": study.num_failures, "seconds": {c.kind: c.seconds for c in candidates},
+            "against": against(champion, candidates),
         },
     )  # fmt: skip
