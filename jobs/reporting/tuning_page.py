@@ -18,20 +18,20 @@ from jobs.tuning.sureness import FEWEST, importance
 
 MOST_AXES = 8  # of the parallel plot: more cannot be told apart at a phone's width
 GLOSSARY = [
-    ("loss", "Mean negative log-likelihood of a tick on later time, of the network before calibration; lower is better. "
+    ("loss", "Mean negative log-likelihood of a tick on later time, before calibration; lower is better. "
      "A trial has that of its best epoch."),
-    ("log-likelihood", "The same with its sign turned, after calibration, as candidates are compared; higher is better. "
-     "The champion is the highest, baseline or not."),
+    ("log-likelihood", "The same with its sign turned, after calibration, as candidates are compared; higher is better. The "
+     " champion is the highest, baseline or not."),
     ("later time", "The validation part. It also chose the epoch, calibrated the curve and picked the winner, so its "
      "figures flatter; `millwright evaluate` judges on time that no choice has seen."),
     ("as it is", "The deployment's own configuration, always among the first trials: what a search must beat."),
     ("stopped", "At epochs 3, 12, 48, ... a trial goes on only among the best quarter of earlier batches."),
-    ("importance", "How far a setting tells the best tenth of the trials from all of them (PED-ANOVA, as Optuna has it), "
-     "as a share. Stopped trials count with their early loss. It describes these trials and proves no cause."),
+    ("importance", "How far a setting tells the best tenth of the trials from all of them (PED-ANOVA, as Optuna has "
+     "it), as a share. Stopped trials count with their early loss. It describes these trials and proves no cause."),
     ("cost", "Seconds of the trials' epochs and of the baselines, one core each; a GPU by the share that a trial had. "
      "Starting workers, reading history, bundling and the fleet's network are not in it."),
-    ("intervals", "95 %, by drawing machines again and again with replacement; of candidates on the same machines. They "
-     "do not hold what another seed would change."),
+    ("intervals", "95 %, by drawing machines again and again with replacement; of candidates on the same machines. "
+     "They do not hold what another seed would change."),
 ]  # fmt: skip
 
 
@@ -56,8 +56,8 @@ def _tiles(report: TuneReport, searches: Mapping[str, PlantSearch]) -> Iterator[
 
 def _plant(plant: PlantStudy, search: PlantSearch | None) -> dict[str, Any]:
     best = plant.best
-    found = {
-        "name": plant.name, "why": why(plant), "sure": list(sureness(plant, search)), "stopped": _stopped(plant),
+    found: dict[str, Any] = {
+        "name": plant.name, "why": why(plant, search), "sure": list(sureness(plant, search)), "stopped": _stopped(plant),
         "cost": cost_text(*cost(plant, search)), "candidates": list(_candidates(best)), "figures": [], "notes": [],
         "settings": [], "trials": [], "columns": [],
     }  # fmt: skip
@@ -72,7 +72,8 @@ def _plant(plant: PlantStudy, search: PlantSearch | None) -> dict[str, Any]:
     shares = importance(search)
     if shares is None:
         drawn = sum(bool(t.params) and t.loss is not None for t in trials)
-        found["notes"].append(f"Importance of settings: too few trials ({drawn} drawn with a loss; {FEWEST} are needed).")
+        told = f"too few trials ({drawn} drawn with a loss; {FEWEST} are needed)."
+        found["notes"].append(f"Importance of settings: {told}")
     elif not shares:
         found["notes"].append("Importance of settings: none was drawn in every trial.")
     number = default.number if default else None
@@ -89,8 +90,8 @@ def _figures(
         told = [f"trial {t.number}: {len(t.losses)} epochs, best {t.loss:.4f}" for t in trials if t.loss is not None]
         yield {
             "title": "Did training pay, and when was it stopped?", "svg": learning_plot(trials, best, default),
-            "caption": f"{key} A line ends in a circle where it was over, in a triangle where comparison stopped it, in "
-                       "a cross where it went wrong, in a square where the budget ended it. Very high losses are cut off.",
+            "caption": f"{key} A line ends in a circle where it was over, in a triangle where comparison stopped it, "
+                       "in a cross where it went wrong, in a square where the budget ended it. High losses are cut.",
             "alt": f"Loss of {plant} by epoch. {'; '.join(told)}.",
         }  # fmt: skip
     shown = [t for t in trials if t.loss is not None and t.state in MARKS]
@@ -98,7 +99,8 @@ def _figures(
     if len(shown) > 1 and names:
         yield {
             "title": "Which settings went with a low loss?",
-            "svg": parallel_plot(names, [search.configuration(t) for t in shown], shown, best, default, _log(search)),
+            "svg": parallel_plot(names, [search.configuration(t) for t in shown], shown, best=best, default=default,
+                                 logarithmic=_log(search)),
             "caption": f"A line a trial through its settings to its loss, right; low is good. {key}",
             "alt": f"Settings of {len(shown)} trials of {plant} against their loss, as in the table of trials below.",
         }  # fmt: skip
@@ -139,12 +141,14 @@ def _settings(search: PlantSearch, chosen: Any) -> list[tuple[str, str, str]]:
     """Of everything searched: the chosen network's value, and the deployment's own."""
     own: dict[str, Any] = search.default.model_dump()
     values = search.configuration(chosen) if chosen else {}
-    return [(spoken(name), written(values[name]) if values else "-", written(own[name])) for name in search.space.options]
+    names = search.space.options
+    return [(spoken(name), written(values[name]) if values else "-", written(own[name])) for name in names]
 
 
 def _trial(search: PlantSearch, trial: Any, best: int | None) -> dict[str, Any]:
     cells: Sequence[str] = [
-        state_of(trial), str(trial.epochs), "-" if trial.loss is None else f"{trial.loss:.4f}", f"{trial.seconds:.1f} s",
+        state_of(trial), str(trial.epochs), "-" if trial.loss is None else f"{trial.loss:.4f}",
+        f"{trial.seconds:.1f} s",
         *(written(value) for value in search.configuration(trial).values()),
     ]  # fmt: skip
     name = f"{trial.number}" + ("" if trial.settings else " (as it is)")

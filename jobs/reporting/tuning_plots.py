@@ -57,7 +57,7 @@ def importance_plot(shares: Mapping[str, float]) -> str:
 
 
 def parallel_plot(
-    names: Sequence[str], settings: Sequence[Mapping[str, Any]], trials: Sequence[Trial], best: int | None,
+    names: Sequence[str], settings: Sequence[Mapping[str, Any]], trials: Sequence[Trial], *, best: int | None,
     default: int | None, logarithmic: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """An axis a setting and, last, the loss; a line a trial through its values. Every axis has its own scale."""

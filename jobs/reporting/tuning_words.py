@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jobs.tuning.journal import IN_WORDS, Trial
+from jobs.tuning.journal import IN_WORDS, USABLE, Trial
 from jobs.tuning.report import PlantStudy, TuneReport
 from jobs.tuning.search import PlantSearch
 from jobs.tuning.sureness import FEWEST, runners_up
@@ -59,10 +59,11 @@ def _gain(plant: PlantStudy, search: PlantSearch | None) -> str | None:
     _, default = runners_up(search.journal.trials, best)
     if default is None:
         return "the configuration as it is has no loss to compare with."
-    return f"the best network tried is {_apart(best, default)} better than the configuration as it is{_cut(default)}."
+    told = f"the best network tried is {_apart(best, default)} better than the configuration as it is"
+    return f"{told}{_cut(default)}; one seed each, so without an interval."
 
 
-def why(plant: PlantStudy) -> list[str]:
+def why(plant: PlantStudy, search: PlantSearch | None) -> list[str]:
     """What was chosen, and why."""
     best, scores = plant.best, plant.best["log_likelihood"]
     if best.get("scope") == "fleet":
@@ -75,7 +76,9 @@ def why(plant: PlantStudy) -> list[str]:
         told.append("No trial of the network came to a loss.")
     else:
         role = "The network is" if best["kind"] == "network" else "The best network, which the champion beat, is"
-        told.append(f"{role} trial {best['trial']}, of the lowest loss among {plant.finished} that could be compared.")
+        trials = search.journal.trials if search is not None else []
+        compared = sum(t.state in USABLE and t.loss is not None for t in trials)
+        told.append(f"{role} trial {best['trial']}, of the lowest loss among {compared} that could be compared.")
     if plant.fleet:
         told.append(f"It could start from the fleet's network, version {plant.fleet}.")
     return told
@@ -92,12 +95,14 @@ def sureness(plant: PlantStudy, search: PlantSearch | None) -> Iterator[str]:
     if search is not None and best is not None:
         following, default = runners_up(search.journal.trials, best)
         if following is not None:
-            yield f"The next best network, trial {following.number}, is {_apart(best, following)} worse{_cut(following)}."
+            told = f"{_apart(best, following)} worse{_cut(following)}"
+            yield f"The next best network, trial {following.number}, is {told}."
         if default is not None and default is not following:
-            yield f"The configuration as it is, trial {default.number}, is {_apart(best, default)} worse{_cut(default)}."
+            told = f"{_apart(best, default)} worse{_cut(default)}"
+            yield f"The configuration as it is, trial {default.number}, is {told}."
         if following is not None:
-            yield ("Between trials there is no interval: each has one seed, and leaves a mean. The lowest of many losses "
-                   "is also lower than it would be again.")  # fmt: skip
+            yield ("Between trials there is no interval: each has one seed, and leaves a mean. The lowest of many "
+                   "losses is also lower than it would be again.")  # fmt: skip
     failures = plant.best["num_failures"]
     yield f"Failures in the training part: {failures}{', not enough to be sure' if failures < ENOUGH else ''}."
 
@@ -117,7 +122,8 @@ def interval(gain: Mapping[str, Any] | None) -> tuple[str, str]:
     """A table's cell, and what stands small below it."""
     if gain is None or gain["value"] is None:
         return "-", ""
-    return f"{gain['value']:+.4f}", "no interval" if gain["low"] is None else f"{gain['low']:+.4f} to {gain['high']:+.4f}"
+    low, high = gain["low"], gain["high"]
+    return f"{gain['value']:+.4f}", "no interval" if low is None else f"{low:+.4f} to {high:+.4f}"
 
 
 def cost(plant: PlantStudy, search: PlantSearch | None) -> tuple[float, float]:

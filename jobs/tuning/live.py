@@ -95,7 +95,7 @@ def early(journal: Journal) -> str:
 
 
 def line(plant: str, trial: Trial, journal: Journal) -> str:
-    """``north, trial 3: stopped: no better than earlier trials, after 3 epochs, loss 0.0512; best 0.0412 of trial 1``."""
+    """``north, trial 3: stopped: no better than earlier trials, after 3 epochs, loss 0.05; best 0.04 of trial 1``."""
     state = IN_WORDS.get(trial.state, trial.state) + (f" ({trial.reason})" if trial.reason else "")
     epochs = f"{trial.epochs} epoch{'' if trial.epochs == 1 else 's'}"
     loss = "no loss" if trial.loss is None else f"loss {trial.loss:.4f}"

@@ -28,7 +28,7 @@ def difference(one: ByMachine, other: ByMachine) -> dict[str, float | int | None
     gains = np.array([one[m][0] - other[m][0] for m in machines], np.float64)
     ticks = np.array([one[m][1] for m in machines], np.float64)
     found: dict[str, float | int | None] = {"machines": len(machines), "value": None, "low": None, "high": None}
-    if not len(machines) or not ticks.sum():
+    if not machines or not ticks.sum():
         return found
     found["value"] = float(gains.sum() / ticks.sum())
     if len(machines) >= FEWEST:
