@@ -20,8 +20,8 @@ MOST_AXES = 8  # of the parallel plot: more cannot be told apart at a phone's wi
 GLOSSARY = [
     ("loss", "Mean negative log-likelihood of a tick on later time, before calibration; lower is better. "
      "A trial has that of its best epoch."),
-    ("log-likelihood", "The same with its sign turned, after calibration, as candidates are compared; higher is better. The "
-     " champion is the highest, baseline or not."),
+    ("log-likelihood", "The same with its sign turned, after calibration, as candidates are compared; higher is "
+     "better. The  champion is the highest, baseline or not."),
     ("later time", "The validation part. It also chose the epoch, calibrated the curve and picked the winner, so its "
      "figures flatter; `millwright evaluate` judges on time that no choice has seen."),
     ("as it is", "The deployment's own configuration, always among the first trials: what a search must beat."),
@@ -57,9 +57,9 @@ def _tiles(report: TuneReport, searches: Mapping[str, PlantSearch]) -> Iterator[
 def _plant(plant: PlantStudy, search: PlantSearch | None) -> dict[str, Any]:
     best = plant.best
     found: dict[str, Any] = {
-        "name": plant.name, "why": why(plant, search), "sure": list(sureness(plant, search)), "stopped": _stopped(plant),
-        "cost": cost_text(*cost(plant, search)), "candidates": list(_candidates(best)), "figures": [], "notes": [],
-        "settings": [], "trials": [], "columns": [],
+        "name": plant.name, "why": why(plant, search), "sure": list(sureness(plant, search)),
+        "stopped": _stopped(plant), "cost": cost_text(*cost(plant, search)), "candidates": list(_candidates(best)),
+        "figures": [], "notes": [], "settings": [], "trials": [], "columns": [],
     }  # fmt: skip
     if search is None or not search.journal.trials:
         return found

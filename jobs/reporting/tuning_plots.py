@@ -25,14 +25,12 @@ def learning_plot(trials: Sequence[Trial], best: int | None, default: int | None
     with canvas(3.2) as (figure, out):
         axis = figure.subplots()
         for trial in sorted(trials, key=lambda t: (t.number == best, t.number == default)):
-            losses = [np.nan if loss is None else loss for loss in trial.losses]
-            if np.isnan(losses).all():
+            points = [(epoch, loss) for epoch, loss in enumerate(trial.losses, 1) if loss is not None]
+            if not points:
                 continue
             style = _style(trial.number, best, default)
-            axis.plot(range(1, len(losses) + 1), losses, **style)
-            last = int(np.flatnonzero(~np.isnan(losses))[-1])
-            axis.plot(last + 1, losses[last], MARKS.get(trial.state, "s"), color=style["color"], ms=5,
-                      zorder=style["zorder"], clip_on=True)  # fmt: skip
+            axis.plot(*zip(*points, strict=True), **style)
+            axis.plot(*points[-1], MARKS.get(trial.state, "s"), color=style["color"], ms=5, zorder=style["zorder"])
         low, quarter, upper, high = np.quantile(known, (0, 0.25, 0.75, 1))
         top = min(high, upper + ABOVE * max(upper - quarter, (upper - low) / 2, 1e-6))
         room = 0.04 * max(top - low, 1e-6)
@@ -71,15 +69,17 @@ def parallel_plot(
             heights = [column[0][index] for column in columns]
             axis.plot(range(len(columns)), heights, **_style(trials[index].number, best, default))
         for place, (_, ticks) in enumerate(columns):
-            axis.axvline(place, color=INK, linewidth=0.7)
+            axis.plot([place, place], [0, 1], color=INK, linewidth=0.7)
             for height, text in ticks:
-                last = place == len(columns) - 1
-                axis.annotate(text, (place, height), (-3 if last else 3, 0), textcoords="offset points", fontsize=7,
-                              va="center", ha="right" if last else "left",
-                              bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})  # fmt: skip
+                # Ends stand beyond their axis, where no line runs; a choice between them beside it, on white.
+                side = "bottom" if height == 1 else "top" if height == 0 else "center"
+                shift = {"bottom": (0, 2), "top": (0, -2), "center": (3, 0)}[side]
+                axis.annotate(text, (place, height), shift, textcoords="offset points", fontsize=7.5, va=side,
+                              ha="left" if side == "center" else "center", zorder=6,
+                              bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
         labels = [_folded(spoken(name)) for name in names]
         axis.set_xticks(range(len(columns)), [*labels, "loss"], fontsize=7.5)
-        axis.set(yticks=[], xlim=(-0.1, len(columns) - 0.9), ylim=(-0.06, 1.06))
+        axis.set(yticks=[], xlim=(-0.3, len(columns) - 0.7), ylim=(-0.09, 1.09))
         _bare(axis)
     return out[0]
 

@@ -70,8 +70,8 @@ def why(plant: PlantStudy, search: PlantSearch | None) -> list[str]:
         return [f"No failure of its own to learn from: the fleet's network answers, version {best['version']}."]
     others = [f"{kind(name)} {value:.4f}" for name, value in scores.items() if name != best["kind"]]
     than = f"; {', '.join(others)}" if others else ""
-    told = [f"Chosen: {kind(best['kind'])}, version {best['version']}, for the highest log-likelihood of a tick on later "
-            f"time: {scores[best['kind']]:.4f}{than}."]  # fmt: skip
+    told = [f"Chosen: {kind(best['kind'])}, version {best['version']}, for the highest log-likelihood of a tick on "
+            f"later time: {scores[best['kind']]:.4f}{than}."]  # fmt: skip
     if best["trial"] is None:
         told.append("No trial of the network came to a loss.")
     else:
