@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
@@ -66,6 +66,14 @@ class Drawing:
             self._console.print(Text(f"  {text}", style="yellow"))
         else:
             self._log(f"  note: {text}")
+
+    def show(self, view: RenderableType, line: str = "") -> None:
+        """On a terminal ``view`` stands below the step until the next; a log gets ``line``, where there is one."""
+        if self._live:
+            self._live.update(Group(self._spinner, view))
+        elif line:
+            self._logged = time.monotonic()
+            self._log(f"  {line}")
 
     def __rich__(self) -> Text:
         elapsed = duration(time.monotonic() - self._step_began)

@@ -43,6 +43,8 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None: ...  # something a person should know
 
+    def show(self, view: RenderableType, line: str = "") -> None: ...  # below the step on a terminal; in a log the line
+
 
 class Silent:
     """A progress that says nothing, for tests and libraries."""
@@ -54,4 +56,7 @@ class Silent:
         pass
 
     def note(self, text: str) -> None:
+        pass
+
+    def show(self, view: RenderableType, line: str = "") -> None:
         pass

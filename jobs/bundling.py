@@ -59,7 +59,9 @@ def bundle(
         identity += f"/{fleet.version}"
     version = f"{kind.replace('_', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
     folder = bundles / version
-    candidate = Candidate(kind, version, reference(folder), judged.log_likelihood, time.monotonic() - began)
+    candidate = Candidate(
+        kind, version, reference(folder), judged.log_likelihood, time.monotonic() - began, judged.by_machine
+    )
     if (folder / "manifest.json").is_file():
         return candidate
     window, ranges = usual_of(study)

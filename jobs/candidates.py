@@ -138,5 +138,5 @@ def best_of_each_kind(candidates: list[Candidate]) -> dict[str, Candidate]:
 
 def write_candidates(bundles: Place, candidates: list[Candidate]) -> None:
     """Which bundle is which kind, the best of each, for evaluation beside the champion."""
-    found = {kind: asdict(c) for kind, c in best_of_each_kind(candidates).items()}
+    found = {kind: asdict(replace(c, by_machine={})) for kind, c in best_of_each_kind(candidates).items()}
     write_atomically(bundles / CANDIDATES, json.dumps(found, indent=1))

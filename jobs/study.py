@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.series.judged import Judged
 from models.config import Clock, ModelConfig
@@ -45,10 +45,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A bundled model; ``log_likelihood`` is the calibrated mean of the later slice, higher is better."""
+    """A bundled model; ``log_likelihood`` is the calibrated mean of the later slice, higher is better.
+
+    ``by_machine`` [machine -> sum over its ticks, and their number] is what it is the mean of.
+    """
 
     kind: str
     version: str
     folder: str
     log_likelihood: float
     seconds: float
+    by_machine: dict[str, tuple[float, int]] = field(default_factory=dict, compare=False, repr=False)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -32,15 +33,19 @@ from jobs.train import fit_baseline, fit_network
 from jobs.trial import require_allowed
 from jobs.tuning.budget import parse_budget
 from jobs.tuning.journal import FILE, Facts, Journal
+from jobs.tuning.live import Live
+from jobs.tuning.page import write_page
 from jobs.tuning.report import PlantStudy, TuneReport, counted, outcomes
 from jobs.tuning.resuming import require_resumable
 from jobs.tuning.search import PlantSearch, batch_size
 from jobs.tuning.space import Space, find_space, parse_space
 from jobs.tuning.studies import PlantStudies
+from jobs.tuning.sureness import against
 from jobs.tuning.workers import train_all
 from models.errors import InputError
 
 FLEET_SHARE = 1 / 3  # of a budget that the fleet's network may take
+BASELINES = ("trees", "no_sensor")
 ENOUGH = 20  # failures under which a plant that has a fleet is not searched (DESIGN, section 4)
 
 __all__ = ["PlantStudy", "TuneReport", "run"]
@@ -98,10 +103,13 @@ def run(
     ended = [study for study in found.values() if study.budget_ended]
     if ended:
         progress.note(f"The budget of {budget} ended the search of {', '.join(study.name for study in ended)}")
-    return TuneReport(
-        seconds=time.monotonic() - began, plants=[found[study.plant] for study in [*studies, *new]], budget=budget,
-        budget_ended=bool(ended), space=searched.where,
+    report = TuneReport(
+        plants=[found[study.plant] for study in [*studies, *new]], budget=budget, budget_ended=bool(ended),
+        space=searched.where,
     )  # fmt: skip
+    report.files = write_page(home, report, {name: plant.search for name, plant in tuned.items()})
+    report.seconds = time.monotonic() - began
+    return report
 
 
 def _to_learn(
@@ -193,7 +201,7 @@ def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Track
     track = TrackTrials(tracking, journal, tags | {"study": facts.name()})
     data = ray.put(study)
     bundles = reference(bundle_folder(home, study.plant, "x").parent)
-    baselines = [fit_baseline.remote(data, bundles, sensors) for sensors in (True, False)]
+    baselines = [fit_baseline.remote(data, bundles, kind == "trees") for kind in BASELINES]
     heads: list[dict[str, Any]] = [{"start": "fleet"}, {}] if study.fleet else [{}]
     return _Plant(study, data, PlantSearch(journal, space, study.config.network, heads), track, baselines)
 
@@ -205,15 +213,13 @@ def _search(
     queue = SimpleQueue[str | BaseException | None]()
     studies = PlantStudies(
         {name: plant.search for name, plant in tuned.items()}, {name: plant.track for name, plant in tuned.items()},
-        slots, deadline, ended=queue.put,
+        slots, deadline, home.settings.tune.gpu_per_trial, ended=queue.put,
     )  # fmt: skip
-    total = sum(plant.search.journal.facts.trials for plant in tuned.values())
-    before = total - studies.left()
-
-    def told(plant: str, number: int) -> None:
-        progress.update(before + sum(studies.shares.values()), total, "trials")
-
-    studies.told = told
+    live = Live(studies, progress, {name: len(plant.baselines) for name, plant in tuned.items()})
+    studies.told = live.told
+    for name, plant in tuned.items():
+        for kind, task in zip(BASELINES, plant.baselines, strict=True):
+            task.future().add_done_callback(partial(live.baseline, name, kind))
     data = {name: plant.data for name, plant in tuned.items()}
 
     def work() -> None:
@@ -268,11 +274,12 @@ def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:
         resumed=journal.resumed, study=places.reference(journal.folder / FILE), budget_ended=not journal.over,
         epochs_run=sum(n for (name, _), n in studies.epochs_run.items() if name == study.plant),
         stopped=outcomes(journal), fleet=study.fleet.version if study.fleet else None,
-        outcomes=[t.model_dump(mode="json", exclude={"params", "rungs"}) for t in journal.trials],
+        outcomes=[t.model_dump(mode="json", exclude={"params", "rungs", "losses"}) for t in journal.trials],
         best={
             "kind": champion.kind, "version": champion.version,
             "log_likelihood": {c.kind: c.log_likelihood for c in candidates},
             "config": plant.search.configuration(best) if best else {}, "trial": best.number if best else None,
-            "num_failures": study.num_failures,
+            "num_failures": study.num_failures, "seconds": {c.kind: c.seconds for c in candidates},
+            "against": against(champion, candidates),
         },
     )  # fmt: skip

@@ -6,7 +6,7 @@ The one idea: each slice is heard from a model that has not seen it, whichever o
 from __future__ import annotations
 
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Judged:
     threshold: float
     levels: Levels
     mode_trust: float = 1.0
+    by_machine: dict[str, tuple[float, int]] = field(default_factory=dict)  # sum of log-likelihoods, ticks
 
 
 def judge(heard: Heard, config: ModelConfig, *, compared: Ordered[Sequence] | None = None) -> Judged:
@@ -49,12 +50,15 @@ def judge(heard: Heard, config: ModelConfig, *, compared: Ordered[Sequence] | No
     hazard = calibration.hazard(logits)
     risk = probability_within(hazard, hazards.edges, hazards.horizons[hazards.alarm_horizon])
     likelihood = log_likelihood(hazard, hazards.edges, seen, ticks.event)
+    machines = np.concatenate([np.full(int(s.usable.sum()), s.machine) for s in judged])
     if compared is not None:
-        machines = {s.machine for s in compared}
-        likelihood = likelihood[np.concatenate([np.full(s.usable.sum(), s.machine in machines) for s in judged])]
+        kept = np.isin(machines, [s.machine for s in compared])
+        likelihood, machines = likelihood[kept], machines[kept]
     return Judged(
         calibration, float(likelihood.mean()), alarm_threshold(ticks, risk, AlarmRule.of(hazards)),
         fit_levels(hazard, hazards.edges, ticks),
+        by_machine={str(m): (float(likelihood[machines == m].sum()), int((machines == m).sum()))
+                    for m in np.unique(machines)},
     )  # fmt: skip
 
 

@@ -32,7 +32,10 @@ IN_WORDS = {
 
 
 class Trial(BaseModel):
-    """``settings`` go over the deployment's configuration; ``params`` are Optuna's; losses are the best epoch's."""
+    """``settings`` go over the deployment's configuration; ``params`` are Optuna's; ``loss`` is the best epoch's.
+
+    ``losses`` holds each epoch's own on later time, None where it was not finite or its telling was lost with a worker.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,6 +48,8 @@ class Trial(BaseModel):
     seconds: float = 0.0
     loss: float | None = None
     rungs: dict[int, float | None] = {}  # epoch -> best loss by then; None where it had none
+    losses: list[float | None] = []
+    gpu: float = 0.0  # the share of a GPU that it had
     run_id: str | None = None
 
     @property

@@ -16,7 +16,7 @@ from jobs.tuning.journal import IN_WORDS, Journal, Trial
 
 
 class PlantStudy(BaseModel):
-    """One plant's outcome; ``best`` holds the champion and what it was compared with.
+    """One plant's outcome; ``best`` holds the champion, what it was compared with and, under ``against``, by how much.
 
     ``finished`` counts trials that trained to their end or were stopped by comparison; ``stopped`` why others, and
     those stopped, ended sooner; ``outcomes`` every trial: state, reason, epochs, loss, seconds. ``epochs_run`` is what
@@ -39,6 +39,7 @@ class PlantStudy(BaseModel):
 class TuneReport(Report):
     plants: list[PlantStudy] = []
     budget: str | None = None
+    files: list[str] = []
     budget_ended: bool = False
     space: str = ""
 

@@ -69,12 +69,15 @@ class PlantSearch:
     def _waiting(self) -> Trial | None:
         return next((t for t in self.journal.trials if not t.over and t.number not in self._taken), None)
 
-    def heard(self, number: int, *, epoch: int, loss: float, seconds: float) -> bool:
-        """Note an epoch's best loss so far; whether the trial is to stop here."""
+    def heard(self, number: int, *, epoch: int, loss: float, seconds: float, own: float | None = None) -> bool:
+        """Note the best loss by an epoch, and its ``own`` where it is told; whether the trial is to stop here."""
         trial = self.journal.trials[number]
         trial.state = "running"
         trial.epochs, trial.loss = epoch, loss if math.isfinite(loss) else None
         trial.seconds = round(trial.seconds + seconds, 3)
+        trial.losses += [None] * (epoch - len(trial.losses))
+        if own is not None and math.isfinite(own):
+            trial.losses[epoch - 1] = float(f"{own:.6g}")  # a page is drawn from it, nothing is decided by it
         at_rung = epoch in self.rungs and epoch not in trial.rungs
         if at_rung:
             trial.rungs[epoch] = trial.loss

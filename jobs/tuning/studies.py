@@ -26,6 +26,7 @@ class PlantStudies:
     tracks: dict[str, TrackTrials]
     places: int  # trials at once over all plants
     deadline: float | None = None  # of the monotonic clock
+    gpu: float = 0.0  # the share of one that a trial has
     told: Callable[[str, int], None] = lambda plant, number: None
     ended: Callable[[str], None] = lambda plant: None
     live: dict[str, tuple[str, int]] = field(default_factory=dict)  # Tune's trial id -> plant and number
@@ -61,6 +62,7 @@ class PlantStudies:
         search = self.searches[plant]
         trial = search.journal.trials[number]
         self.training.add(trial_id)
+        trial.gpu = self.gpu
         self.tracks[plant].begin(trial, search.configuration(trial))
         self.told(plant, number)
 
@@ -72,10 +74,15 @@ class PlantStudies:
         self.epochs_run[plant, number] = self.epochs_run.get((plant, number), 0) + int(result.get("trained", 0))
         self.shares[plant, number] = float(result["share_done"])
         state = result.get("ended")
-        stop = False
+        stop, seconds = False, float(result.get("time_this_iter_s", 0.0))
         if state is None:
-            seconds, epoch = float(result.get("time_this_iter_s", 0.0)), int(result["epoch"])
-            stop = search.heard(number, epoch=epoch, loss=float(result[METRIC]), seconds=seconds)
+            own = result.get("validate_loss")
+            stop = search.heard(
+                number, epoch=int(result["epoch"]), loss=float(result[METRIC]), seconds=seconds,
+                own=None if own is None else float(own),
+            )  # fmt: skip
+        else:  # what went wrong was paid for too
+            trial.seconds = round(trial.seconds + seconds, 3)
         self.tracks[plant].log(trial, result)
         if state is not None:
             search.end(number, cast(State, state), str(result.get("reason", "")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -52,10 +53,28 @@ def test_every_trial_is_a_child_run_that_has_ended(tuned) -> None:
     assert set(runs["status"]) == {"FINISHED"} and runs["best_loss"].notna().all()
 
 
+def test_a_study_leaves_a_page_with_each_trials_curve_and_the_doubt_of_the_choice(tuned) -> None:
+    (file,) = tuned.report.as_json()["files"]
+    assert file == str(tuned.home.path / "reports" / "tuning.html")
+    page, best = Path(file).read_text("utf-8"), tuned.report.plants[0].best
+    assert f"Chosen: {best['kind'].replace('_', ' ')}, version {best['version']}" in page and "Did training pay" in page
+    (study,) = (tuned.home.path / "studies" / PLANT).glob("*/study.json")
+    trials = json.loads(study.read_text())["trials"]
+    assert [len(t["losses"]) for t in trials] == [t["epochs"] for t in trials] == [2, 2]
+    assert [min(t["losses"]) for t in trials] == [pytest.approx(t["loss"], rel=1e-5) for t in trials]
+    scores = best["log_likelihood"]
+    for kind, gain in best["against"].items():
+        assert gain["value"] == pytest.approx(scores[best["kind"]] - scores[kind], abs=1e-9)
+        assert gain["low"] <= gain["value"] <= gain["high"] and gain["machines"] >= 8
+
+
 def test_the_same_study_again_resumes_and_reruns_nothing(tuned) -> None:
-    runs_before = len(tuned.home.studies(PLANT))
+    runs_before, first = len(tuned.home.studies(PLANT)), Path(tuned.report.files[0]).read_text("utf-8")
     again = tune.run(tuned.home, progress=Silent())
     (plant,) = again.plants
+    drawn, before = (re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+                     for page in (Path(again.files[0]).read_text("utf-8"), first))  # fmt: skip
+    assert drawn == before, "a resumed study draws the same curves"
     assert plant.resumed and plant.best["version"] == tuned.report.plants[0].best["version"]
     assert len(tuned.home.studies(PLANT)) == runs_before
 
