@@ -16,11 +16,10 @@ from cluster.report import Silent
 from cluster.sources import write_source
 from cluster.storage import read_events, read_quarantine, read_readings
 from jobs import connect
-from jobs.dataset import _at_once
 from jobs.ingest import IngestReport, Row, run
 from jobs.sources.times import to_us
 from models.errors import InputError, MillwrightError
-from models.labels import MachineLog
+from models.labels import MachineLog, at_once
 from models.source import SourceDescription, Stream, TimeFormat
 
 PLANT = "plant"
@@ -148,14 +147,14 @@ def test_two_failures_of_one_moment_are_two_events_and_one_failure_of_the_machin
 
 def test_components_that_fail_at_one_moment_are_repaired_when_the_last_one_is() -> None:
     log = MachineLog(*(pa.array(v).to_numpy() for v in ([5, 5, 9], [7, 8, 9], [6, 5, 10])))
-    found = _at_once(log)
+    found = at_once(log)
     columns = (found.failed_us, found.repaired_us, found.failed_known_us)
     assert [c.tolist() for c in columns] == [
         [5, 9],
         [8, 9],
         [5, 10],
     ]
-    assert _at_once(MachineLog()) == MachineLog()
+    assert at_once(MachineLog()) == MachineLog()
 
 
 def test_a_file_whose_columns_have_types_that_say_nothing_stops_no_other(home: Home, tmp_path: Path) -> None:
