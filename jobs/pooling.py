@@ -150,7 +150,7 @@ def _keep(home: Home, fleet: Fleet, config: ModelConfig) -> None:
     partial.replace(folder / WEIGHTS)
     about = {"format": FORMAT, "plants": fleet.plants, "num_failures": fleet.num_failures}
     about |= {"clock": fleet.clock.model_dump(), "learned": _learned(home, config)}
-    about |= {"sha256": hashlib.sha256(fleet.shared).hexdigest()} | asdict(fleet.judged)
+    about |= {"sha256": hashlib.sha256(fleet.shared).hexdigest()} | asdict(replace(fleet.judged, by_machine={}))
     write_atomically(folder / ABOUT, json.dumps(about, indent=1))
 
 

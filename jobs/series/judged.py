@@ -31,7 +31,7 @@ class Judged:
     threshold: float
     levels: Levels
     mode_trust: float = 1.0
-    by_machine: dict[str, tuple[float, int]] = field(default_factory=dict)  # sum of log-likelihoods, ticks
+    by_machine: dict[str, tuple[float, int]] = field(default_factory=dict, compare=False)  # sum of likelihoods, ticks
 
 
 def judge(heard: Heard, config: ModelConfig, *, compared: Ordered[Sequence] | None = None) -> Judged:
