@@ -1,7 +1,7 @@
 """``tuning.html``: what was tried for each plant, what was chosen and why, how sure that is, and what it cost.
 
 The one idea: the page is made from the studies' journals and from what their champions were compared with, so a resumed
-study draws the same page as one that was left in peace.
+study draws the same plots as one left in peace; only the times of its baselines, which are fitted again, differ.
 """
 
 from __future__ import annotations
