@@ -59,6 +59,7 @@ def studies_of(
         try:
             data = load_plant(home, name)
             study = study_of(data, data.split_in_time(home.settings.split, home.settings.model), home.settings.model)
+            study = replace(study, allowed_networks=home.settings.registry.allowed_networks)
             _require_learnable(study, data, without_failures=without_failures)
         except InputError as error:
             if plants != "all":

@@ -41,6 +41,7 @@ class Study:
     by_machine: bool = False  # parts differ by machine, not by time
     scaled_by: Ordered[Sequence] | None = None  # whose values scale a network; None: those of the training part
     fleet: Fleet | None = None  # what a network starts from where it is configured to
+    allowed_networks: tuple[str, ...] = ()  # import paths whose code the deployment lets run
 
 
 @dataclass(frozen=True)

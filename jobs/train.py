@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from rich.table import Table
 
-from cluster import lineage
+from cluster import lineage, own_networks
 from cluster.home import Home
 from cluster.places import Place, place_of, reference
 from cluster.registry import Tracking, bundle_folder, champion
@@ -18,7 +18,7 @@ from jobs.candidates import baseline, choose, network_candidate, studies_of
 from jobs.crossfit import members_of
 from jobs.promote import crown
 from jobs.study import Candidate, Study
-from jobs.trial import begin, require_allowed
+from jobs.trial import begin
 
 
 class TrainReport(Report):
@@ -44,7 +44,7 @@ def run(home: Home, *, progress: Progress, plants: str = "all", seed: int = 0) -
     """
     began = time.monotonic()
     outcomes = []
-    require_allowed(home, [home.settings.model.network.name])
+    own_networks.require(home.settings.model.network.name, home.settings.registry.allowed_networks)
     with Tracking(home) as tracking:
         for study in studies_of(home, plants, progress=progress):
             plant = study.plant

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,10 +19,9 @@ import ray
 import ray.tune
 from pydantic import ValidationError
 
-from cluster.home import Home
+from cluster import own_networks
 from cluster.places import Place, place_of
-from models import bundle
-from models.config import NETWORKS, ModelConfig, NetworkConfig
+from models.config import ModelConfig, NetworkConfig
 from models.errors import InputError, MillwrightError
 
 if TYPE_CHECKING:
@@ -154,6 +153,7 @@ def begin(study: Study, config: dict[str, Any], *, device: str = "cpu") -> Netwo
     from models.fit import NetworkFit
 
     found = configured(study.config, config)
+    own_networks.require(found.network.name, study.allowed_networks)
     return NetworkFit(
         study.train, study.validate, found, study.channels, modes=study.modes, device=device,
         scaled_by=study.scaled_by, anchor=_anchor(study, found),
@@ -171,21 +171,6 @@ def _anchor(study: Study, config: ModelConfig) -> Anchor | None:
             do="Set network.start=scratch, or run `millwright tune --plants all`",
         )  # fmt: skip
     return Anchor.of(study.fleet.shared, config.network.pull / max(1, study.num_failures))
-
-
-def require_allowed(home: Home, names: Iterable[str]) -> None:
-    """A network must be one of Millwright's, or listed by the deployment and importable. Raises InputError."""
-    for name in names:
-        if ":" in name:
-            from models.networks.own import own_body  # torch: three seconds that most runs need not wait here
-
-            bundle.require_allowed(name, home.settings.registry.allowed_networks, where="network.name")
-            own_body(name)
-        elif name not in NETWORKS:
-            raise InputError(
-                "Unknown network", expected=f"one of {', '.join(NETWORKS)}", found=repr(name), where="network.name",
-                do="Name a network of your own by its import path, `my_package.my_module:MyBody`",
-            )  # fmt: skip
 
 
 def configured(config: ModelConfig, choices: dict[str, Any]) -> ModelConfig:

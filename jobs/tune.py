@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from cluster import lineage, places
+from cluster import lineage, own_networks, places
 from cluster.home import Home
 from cluster.places import reference
 from cluster.registry import Tracking, bundle_folder
@@ -30,7 +30,6 @@ from jobs.promote import crown
 from jobs.study import Fleet, Study
 from jobs.tracking import TrackTrials
 from jobs.train import fit_baseline, fit_network
-from jobs.trial import require_allowed
 from jobs.tuning.budget import parse_budget
 from jobs.tuning.journal import FILE, Facts, Journal
 from jobs.tuning.live import Live
@@ -76,7 +75,8 @@ def run(
     deadline = None if budget is None else began + parse_budget(budget)
     text = find_space(home.path, space)
     searched = parse_space(*text, home.settings.model.network)
-    require_allowed(home, [home.settings.model.network.name, *searched.names()])
+    for name in (home.settings.model.network.name, *searched.names()):
+        own_networks.require(name, home.settings.registry.allowed_networks)
     slots = _places(home)
     progress.step(f"Read the history of {', '.join(named_plants(home, plants))}")
     if home.settings.model.network.folds != 1:
@@ -195,8 +195,6 @@ def _starts_only(study: Study) -> bool:
 
 def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Tracking) -> _Plant:
     journal = Journal(home.of(study.plant).studies / facts.name(), study.plant, facts)
-    # What the journal names as code is asked for again: it may lie in a bucket that others write to.
-    require_allowed(home, {str(trial.settings["name"]) for trial in journal.trials if "name" in trial.settings})
     tags = {"plant": study.plant, "data_version": study.data_version, "code_version": facts.code}
     track = TrackTrials(tracking, journal, tags | {"study": facts.name()})
     data = ray.put(study)

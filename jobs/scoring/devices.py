@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.own_networks import take_up
 from models.bundle import Bundle
 from models.modes import shares_of
 from models.predictor import Predictor, Scored
@@ -56,6 +57,8 @@ def by_series(bundle: Bundle, device: str) -> Answers:
     spec = bundle.spec
     kinds = [channel.kind for channel in spec.channels]
     assert bundle.weights is not None, "a network has weights"
+    if ":" in spec.config.network.name:  # allowed where the bundle was loaded; this may be another process
+        take_up(spec.config.network.name)
     network = restored(
         spec.config, spec.scaling.scaling, kinds, bundle.weights, num_modes=len(spec.failure_modes),
         where=bundle.folder / "weights.safetensors",

@@ -3,7 +3,7 @@
 The one idea: everything an architecture need not know is here, once: scaling within regimes, masks, left padding and
 the hazard head are inside the graph, so a network takes canonical units with NaN for no value, whatever body it has. A
 new architecture is a file with a body (``receptive_field``; [B, I, T + R - 1] -> [B, H, T], I as in ``Layout``) and a
-line in BODIES; one that is somebody's own is named by its import path (``models.networks.own``). Several ``members``
+line in BODIES; one that is somebody's own is taken up by its import path (``models.networks.own``). Several ``members``
 are trained side by side from other seeds and answer as one: the mean of logits.
 
 Legend: B batch, T steps, W window, C channels, I inputs, H hidden, R receptive field, G regimes, K1 hazard bins,

@@ -1,13 +1,11 @@
-"""A body that is somebody's own code, named by an import path such as ``my_package.my_module:MyBody``.
+"""Bodies that are somebody's own code, by the import path that names them, ``my_package.my_module:MyBody``.
 
-The one idea: importing is running code, so a path comes from the deployment's own configuration and nowhere else. A
-bundle that names one is refused where it is loaded (``models.bundle.load_bundle``) unless the operator lists that path.
+The one idea: importing is running code, and that is not for a model to do. Whoever may (``cluster.own_networks``)
+imports a class and takes it up here; a network that names another one is refused.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
 from typing import Any
 
 import torch
@@ -17,8 +15,7 @@ from models.config import ModelConfig
 from models.errors import InputError
 from models.networks.layout import Layout
 
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
-_EXPECTED = "module:Class of an importable torch module"
+_TAKEN_UP: dict[str, type[nn.Module]] = {}  # of this process
 
 
 def is_own(name: str) -> bool:
@@ -26,22 +23,18 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-def own_body(path: str) -> Any:
-    """What the path names, imported. Raises InputError where there is no such class."""
-    if not _PATH.match(path):
-        raise _wrong(path, repr(path), "Write it as `my_package.my_module:MyBody`")
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise _wrong(path, str(error), "Install the package, or put its folder on PYTHONPATH") from error
-    except AttributeError as error:
-        raise _wrong(path, f"no {name} in {module}", "Correct the class's name") from error
-    except Exception as error:  # the module's own body failed
-        raise _wrong(path, f"{type(error).__name__}: {error}", "Correct that module") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise _wrong(path, type(found).__name__, "Name a subclass of torch.nn.Module")
-    return found
+def is_taken_up(path: str) -> bool:
+    return path in _TAKEN_UP
+
+
+def take_up(path: str, body: Any) -> None:
+    """Let networks of this process name ``body`` by its path. Raises InputError for what is no torch module."""
+    if not (isinstance(body, type) and issubclass(body, nn.Module)):
+        raise InputError(
+            "No such network", expected="module:Class of an importable torch module", found=type(body).__name__,
+            where=f"network.name = {path!r}", do="Name a subclass of torch.nn.Module",
+        )  # fmt: skip
+    _TAKEN_UP[path] = body
 
 
 def checked_body(path: str, config: ModelConfig, layout: Layout) -> Any:
@@ -49,7 +42,12 @@ def checked_body(path: str, config: ModelConfig, layout: Layout) -> Any:
 
     Raises InputError where it does not.
     """
-    body = own_body(path)(config, layout)
+    if path not in _TAKEN_UP:
+        raise InputError(
+            "A network of code that was not taken up", expected=f"one of {sorted(_TAKEN_UP)}" if _TAKEN_UP
+            else "a network of Millwright", found=repr(path), do="List it in registry.allowed_networks",
+        )  # fmt: skip
+    body = _TAKEN_UP[path](config, layout)
     field = getattr(body, "receptive_field", None)
     if not isinstance(field, int) or isinstance(field, bool) or field < 1:
         raise InputError(
@@ -65,7 +63,3 @@ def checked_body(path: str, config: ModelConfig, layout: Layout) -> Any:
             found=shape, where=path, do="Give network.hidden rows, one column a step past the receptive field",
         )  # fmt: skip
     return body
-
-
-def _wrong(path: str, found: str, do: str) -> InputError:
-    return InputError("No such network", expected=_EXPECTED, found=found, where=f"network.name = {path!r}", do=do)

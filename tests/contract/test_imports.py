@@ -29,6 +29,7 @@ FORBIDDEN = {
 IMPURE = {
     "os.environ", "os.getenv", "time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now",
     "date.today", "np.random.seed", "np.random.rand", "np.random.normal", "random.random", "random.seed",
+    "importlib.import_module",
 }  # fmt: skip
 TOUCHES_FILES = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "unlink"}
 

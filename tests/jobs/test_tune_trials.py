@@ -40,7 +40,10 @@ SMALL = ["model.network.epochs=4", "model.network.hidden=16", "model.network.nam
 
 @pytest.fixture(scope="module")
 def study(plant_home: Home) -> Study:
-    home = open_home(plant_home.path, environment={}, assignments=SMALL)
+    listed = json.dumps([f"{OWN}:{name}" for name in ("Exploding", "Greedy", "Broken")])
+    home = open_home(
+        plant_home.path, environment={}, assignments=[*SMALL, f"registry.allowed_networks={listed}"]
+    )  # fmt: skip
     (found,) = studies_of(home, "harbor", progress=Silent())
     return found
 
@@ -182,6 +185,13 @@ def test_a_study_whose_every_draw_diverges_has_its_default_and_says_so(own_home:
     space.write_text(f'[name]\ntype = "fixed"\nvalue = "{OWN}:Last"\n')
     with pytest.raises(InputError, match=r"code of its own.* found 'tests.models.own_networks:Last'"):
         tune.run(own_home, progress=Silent())
+
+
+def test_a_study_on_disk_cannot_name_code_that_the_deployment_does_not_list(study: Study, tmp_path: Path) -> None:
+    studies = studies_at(tmp_path, study, {"harbor": [{}, {"name": "tests.models.strangers_code:Body"}]})
+    train_all(studies, {"harbor": ray.put(study)}, gpu=0.0)
+    trials = studies.searches["harbor"].journal.trials
+    assert [t.state for t in trials] == ["finished", "invalid"] and "not allowed here" in trials[1].reason
 
 
 def test_a_champion_of_own_code_is_loaded_only_where_it_is_allowed(own_home: Home) -> None:

@@ -15,16 +15,11 @@ from models.calibration import Calibration
 from models.config import HazardConfig, ModelConfig, NetworkConfig, WindowConfig
 from models.errors import InputError
 from models.networks import HazardNetwork, NetworkModel, build
+from models.networks.own import take_up
 from models.scaling import Scaling
 from models.spec import BundleSpec, Lineage, ScalingNumbers, Usual
 from models.windows import Channel
-
-HERE = str(Path(__file__).parent)
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
+from tests.models import own_networks
 
 
 def config_of(name: str) -> ModelConfig:
@@ -41,6 +36,7 @@ def network(name: str) -> HazardNetwork:
 
 
 def test_an_own_body_answers_windows_as_histories() -> None:
+    take_up("own_networks:Last", own_networks.Last)
     model = NetworkModel(network("own_networks:Last"))
     assert model.network.receptive_field == 3
     values = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
@@ -49,22 +45,36 @@ def test_an_own_body_answers_windows_as_histories() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (own_networks.Blind, r"does not say how far it looks back: .* found None \(in own_networks:Body\)"),
+        (own_networks.Narrow, r"gives another shape: expected \(1, 8, 3\) for 3 steps, found \(1, 1, 3\)"),
+    ],
+)
+def test_a_body_that_keeps_no_contract_is_one_clear_error(body: type, told: str) -> None:
+    take_up("own_networks:Body", body)
+    with pytest.raises(InputError, match=told):
+        network("own_networks:Body")
+
+
+@pytest.mark.parametrize(
     ("path", "told"),
     [
         ("own_networks.Last", r"Unknown network: expected one of channels, tcn, gru, found .* import path"),
-        ("own_networks:", r"No such network: expected module:Class .* found 'own_networks:'"),
-        ("os:system('x')", r"No such network: .*Write it as"),
-        ("no_such_package.bodies:Body", r"found No module named 'no_such_package' .*network.name = .*PYTHONPATH"),
-        ("own_networks:Missing", r"found no Missing in own_networks"),
-        ("own_networks:not_a_class", r"found function .*subclass of torch.nn.Module"),
-        ("pathlib:Path", r"found type .*subclass of torch.nn.Module"),
-        ("own_networks:Blind", r"does not say how far it looks back: .* found None \(in own_networks:Blind\)"),
-        ("own_networks:Narrow", r"gives another shape: expected \(1, 8, 3\) for 3 steps, found \(1, 1, 3\)"),
+        ("pathlib:Path", r"code that was not taken up: .*found 'pathlib:Path'.*registry.allowed_networks"),
     ],
 )
-def test_a_wrong_path_is_one_clear_error(path: str, told: str) -> None:
+def test_a_network_that_nobody_took_up_is_refused(path: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         network(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [(own_networks.not_a_class, "found function"), (Path, "found type"), (3, "found int")]
+)
+def test_only_torch_modules_are_taken_up(body: object, told: str) -> None:
+    with pytest.raises(InputError, match=rf"{told}.*subclass of torch.nn.Module"):
+        take_up("own_networks:Wrong", body)
 
 
 def bundle_naming(path: str, folder: Path) -> Path:
