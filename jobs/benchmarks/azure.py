@@ -15,10 +15,8 @@ does not censor what the log goes on to tell. Folds are for judging: none of the
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import time
-import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from cluster.report import Progress, Report
 from cluster.sources import write_source
 from jobs import ingest
 from jobs.benchmarks.folds import out_of_fold
+from jobs.benchmarks.given import UNREADABLE, given_file, require_folder, unpacked
 from jobs.benchmarks.paired import Compared, Figures, compared
 from jobs.dataset import load_plant
 from jobs.evaluation.results import Figure
@@ -73,6 +72,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "PdM_telemetry_daily_mean": ("date", "machineID", *SENSORS),
 }
 TELEMETRY = {"hourly": "PdM_telemetry_hourly_m1-20_90d", "daily": "PdM_telemetry_daily_mean"}
+_WHOSE = "Microsoft's PdM_*.csv files"
 DAY_IS_KNOWN = timedelta(days=1, hours=6)  # after the midnight that a daily row is dated with
 
 
@@ -182,12 +182,9 @@ def _telemetry(name: str, path: Path) -> str:
 
 def check(data: Path, parts: list[str]) -> dict[str, Path]:
     """Every file that the parts need, by name. Raises InputError naming the one that is missing or not whole."""
-    if not data.is_dir():
-        raise InputError(
-            "No such folder", expected="a folder with Microsoft's PdM_*.csv files", found=str(data), do="Check --data"
-        )
+    require_folder(data, _WHOSE)
     needed = [name for name in COLUMNS if name not in TELEMETRY.values() or name in {TELEMETRY[p] for p in parts}]
-    found = {name: _file(data, name) for name in needed}
+    found = {name: given_file(data, name, "csv", _WHOSE) for name in needed}
     for name, path in found.items():
         header = next(csv.reader(io.StringIO(_text(path))), [])
         missing = [column for column in COLUMNS[name] if column not in header]
@@ -199,21 +196,10 @@ def check(data: Path, parts: list[str]) -> dict[str, Path]:
     return found
 
 
-def _file(data: Path, name: str) -> Path:
-    for suffix in ("csv", "csv.gz"):
-        if (path := data / f"{name}.{suffix}").is_file():
-            return path
-    raise InputError(
-        "A file is missing", expected=f"{name}.csv or .csv.gz", found="none", where=data,
-        do="Name the folder of Microsoft's files with --data",
-    )  # fmt: skip
-
-
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        return unpacked(path).decode("utf-8")
+    except UNREADABLE as error:
         raise InputError(
             "Unreadable file", expected="comma-separated text", found=str(error), where=path,
             do="Fetch Microsoft's file again",

@@ -5,25 +5,22 @@ The one idea: a figure from half a file would be no figure, so every number is r
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from jobs.benchmarks.given import UNREADABLE, given_file, require_folder, unpacked
 from models.errors import InputError
 
 SENSORS = tuple(f"setting_{i}" for i in range(1, 4)) + tuple(f"sensor_{i:02d}" for i in range(1, 22))
+_WHOSE = "NASA's C-MAPSS files"
 Numbers = npt.NDArray[np.float64]
 
 
 def read_labels(data: Path, subset: str) -> Numbers:
     """Cycles left after each test engine's last row. Raises InputError naming the file that is missing or not whole."""
-    if not data.is_dir():
-        raise InputError(
-            "No such folder", expected="a folder with NASA's C-MAPSS files", found=str(data), do="Check --data"
-        )
+    require_folder(data, _WHOSE)
     files = {part: data_file(data, part, subset) for part in ("train", "test", "RUL")}
     for part in ("train", "test"):
         _numbers(files[part], columns=2 + len(SENSORS))  # a figure from half a file would be no figure
@@ -31,30 +28,20 @@ def read_labels(data: Path, subset: str) -> Numbers:
 
 
 def data_file(data: Path, part: str, subset: str) -> Path:
-    """A file of a subset (``part``: train, test, RUL). Raises InputError where it is missing.
-
-    The plain file where both are there: one of them must not be read as a second delivery.
-    """
-    for suffix in ("txt", "txt.gz"):
-        if (path := data / f"{part}_{subset}.{suffix}").is_file():
-            return path
-    raise InputError(
-        "A file is missing", expected=f"{part}_{subset}.txt or .txt.gz", found="none", where=data,
-        do="Name the folder of NASA's C-MAPSS files with --data",
-    )  # fmt: skip
+    """A file of a subset (``part``: train, test, RUL). Raises InputError where it is missing."""
+    return given_file(data, f"{part}_{subset}", "txt", _WHOSE)
 
 
 def _numbers(path: Path, *, columns: int) -> Numbers:
     """Every number of a file, row by row. Raises InputError where it is no table of whole rows."""
     expected = "one number a line" if columns == 1 else f"{columns} numbers a line"
     try:
-        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found = np.array(text.split(), float)
+        found = np.array(unpacked(path).split(), float)
         wrong = "" if len(found) else "nothing"
         wrong = wrong or (f"{len(found):,} numbers" if len(found) % columns else "")
         wrong = wrong or ("" if np.isfinite(found).all() else "a number that is not finite")
         wrong = wrong or ("a negative one" if columns == 1 and (found < 0).any() else "")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         wrong = str(error)
     if wrong:
         what = "labels" if columns == 1 else "rows of engines"
