@@ -1,4 +1,4 @@
-"""Small files that are read while they are written: a reader sees the old text or the new, never half."""
+"""Files that are read while they are written: a reader sees the old content or the new, never half."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 from cluster.places import Place, Remote
 
 
-def write_atomically(path: Place, text: str, *, private: bool = False) -> None:
+def write_atomically(path: Place, content: str | bytes, *, private: bool = False) -> None:
     """Write, rename, each on disk before this returns. ``private`` leaves it readable by its owner alone."""
+    data = content.encode() if isinstance(content, str) else content
     if isinstance(path, Remote):
-        path.write_bytes(text.encode())
+        path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o600 if private else 0o644)

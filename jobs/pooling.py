@@ -7,23 +7,20 @@ all others, read as it will read that one: by the kinds of their sensors.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import ray
 
-from cluster.files import flush, write_atomically
+from cluster.files import write_atomically
 from cluster.home import Home
 from cluster.places import Place
 from cluster.report import Progress, code_version
+from cluster.turns import alone
 from jobs.bundling import bundle_network
 from jobs.series.judged import Judged, judge
 from jobs.study import Candidate, Fleet, Study
@@ -55,8 +52,10 @@ def fleet_of(
     able = sorted((study for study in able if study.config.clock == clock), key=lambda study: study.plant)
     config = config.model_copy(update={"clock": clock})
     version = _version(home, able, config)
-    with _alone(home.registry / "fleet", progress):
-        folder = home.registry / "fleet" / version
+    fleets = home.registry / "fleet"
+    fleets.mkdir(parents=True, exist_ok=True)
+    with alone(fleets / "lock", "the fleet's network", progress):
+        folder = fleets / version
         if (folder / ABOUT).is_file():
             return _read(folder)
         progress.step(f"Train the fleet's network on {', '.join(study.plant for study in able)}")
@@ -143,11 +142,7 @@ def _learned(home: Home, config: ModelConfig) -> str:
 def _keep(home: Home, fleet: Fleet, config: ModelConfig) -> None:
     """The weights first, then what says that they are there, and whole."""
     folder = home.registry / "fleet" / fleet.version
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{WEIGHTS}.{os.getpid()}"
-    partial.write_bytes(fleet.shared)
-    flush([partial])
-    partial.replace(folder / WEIGHTS)
+    write_atomically(folder / WEIGHTS, fleet.shared)
     about = {"format": FORMAT, "plants": fleet.plants, "num_failures": fleet.num_failures}
     about |= {"clock": fleet.clock.model_dump(), "learned": _learned(home, config)}
     about |= {"sha256": hashlib.sha256(fleet.shared).hexdigest()} | asdict(replace(fleet.judged, by_machine={}))
@@ -191,16 +186,3 @@ def _damaged(folder: Place, error: Exception) -> InputError:
         "Damaged fleet network", expected=FORMAT, found=str(error), where=folder,
         do="Remove that folder to train it anew",
     )  # fmt: skip
-
-
-@contextmanager
-def _alone(folder: Path, progress: Progress) -> Iterator[None]:
-    """One training of a fleet at a time; the lock ends with its process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note("waiting for another run that trains the fleet's network")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
@@ -20,7 +18,8 @@ import ray.tune
 from pydantic import ValidationError
 
 from cluster import own_networks
-from cluster.places import Place, place_of
+from cluster.files import write_atomically
+from cluster.places import place_of
 from models.config import ModelConfig, NetworkConfig
 from models.errors import InputError, MillwrightError
 
@@ -88,7 +87,7 @@ class NetworkTrial(ray.tune.Trainable):
             self.ended = {"ended": "diverged", "reason": told}
             return metrics | {METRIC: fit.best_loss, "trained": 1}
         with _storage():
-            keep(self.place, fit.state())
+            write_atomically(self.place, fit.state())
         return metrics | {"trained": 1}
 
     def _end(self, error: Exception) -> None:
@@ -128,16 +127,6 @@ def ended_by(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return "invalid"
     return None if isinstance(error, OSError | ray.exceptions.RayError) else "failed"
-
-
-def keep(place: Place, state: bytes) -> None:
-    """The old state or the new, never half of one."""
-    if not isinstance(place, Path):
-        place.write_bytes(state)
-        return
-    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
-    unfinished.write_bytes(state)
-    unfinished.replace(place)
 
 
 def _free_memory() -> None:

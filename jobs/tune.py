@@ -25,6 +25,7 @@ from cluster.report import Progress, code_version
 from cluster.turns import only_one
 from jobs.candidates import no_failure, studies_of
 from jobs.dataset import named_plants
+from jobs.evaluation.verdict import ENOUGH
 from jobs.pooling import adopt, fleet_of, parts_of
 from jobs.promote import crown
 from jobs.study import Fleet, Study
@@ -45,7 +46,6 @@ from models.errors import InputError
 
 FLEET_SHARE = 1 / 3  # of a budget that the fleet's network may take
 BASELINES = ("trees", "no_sensor")
-ENOUGH = 20  # failures under which a plant that has a fleet is not searched (DESIGN, section 4)
 
 __all__ = ["PlantStudy", "TuneReport", "run"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Ordered
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,9 +48,6 @@ class History:
     validate: Ordered[Sequence]
 
 
-Stream = Iterable[tuple[str, Sequence]]  # plant, a sequence of its training part
-
-
 class PooledFit:
     """Trains one network over all plants; call ``epoch`` until ``done``. Raises InputError for other networks."""
 
@@ -83,8 +80,8 @@ class PooledFit:
         """A plant's network as it stands."""
         return self._fits[plant].network
 
-    def epoch(self, stream: Stream | None = None) -> dict[str, float]:
-        """One pass over all plants' training parts, as ``stream`` brings them (None: in random order).
+    def epoch(self) -> dict[str, float]:
+        """One pass over all plants' training parts, in random order.
 
         ``validate_loss`` is the mean over plants of a step's censored negative log-likelihood.
         """
@@ -94,7 +91,7 @@ class PooledFit:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             self._all.train()
-            for name, pieces in self._batches(self._mixed(rng) if stream is None else stream, rng):
+            for name, pieces in self._batches(rng):
                 progress = (self._epoch + min(1.0, steps / self._usable)) / network.epochs
                 loss, count = self._step(self._fits[name], pieces, progress, hidden=bool(rng.random() < HIDE_OWN))
                 total, steps = total + loss, steps + count
@@ -126,11 +123,11 @@ class PooledFit:
             name, at = every[index]
             yield name, self.plants[name].train[at]
 
-    def _batches(self, stream: Stream, rng: np.random.Generator) -> Iterator[tuple[str, list[Piece]]]:
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[str, list[Piece]]]:
         """Batches of one plant each; plants and pieces are mixed within ``SHUFFLE_BYTES`` of histories."""
         held: dict[str, list[Sequence]] = {}
         size = 0
-        for name, sequence in stream:
+        for name, sequence in self._mixed(rng):
             held.setdefault(name, []).append(sequence)
             size += sequence.values.nbytes
             if size > SHUFFLE_BYTES:

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jobs.evaluation.verdict import ENOUGH
 from jobs.tuning.journal import IN_WORDS, USABLE, Trial
 from jobs.tuning.report import PlantStudy, TuneReport
 from jobs.tuning.search import PlantSearch
 from jobs.tuning.sureness import FEWEST, runners_up
 
-ENOUGH = 20  # failures under which no verdict is given (DESIGN, section 4)
 KINDS = {"network": "network", "trees": "trees", "no_sensor": "no sensor"}
 
 

@@ -97,16 +97,6 @@ def test_same_seed_same_weights() -> None:
     assert first.shared() == second.shared()
 
 
-def test_a_stream_brings_each_epochs_sequences() -> None:
-    fit, known = PooledFit(plants(), CONFIG), plants()
-    only = [("a", s) for s in known["a"].train]
-    own = fit.network("b").members[0].body.own.detach().clone()
-    fit.epoch(only)
-    assert torch.equal(fit.network("b").members[0].body.own, own) and not torch.equal(
-        fit.network("a").members[0].body.own, PooledFit(plants(), CONFIG).network("a").members[0].body.own
-    )
-
-
 def test_other_sizes_and_other_networks_are_refused(shared: bytes) -> None:
     wide = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"hidden": 32})})
     with pytest.raises(InputError, match="The fleet's weights do not fit"):
