@@ -122,7 +122,8 @@ def _table(frame: pd.DataFrame, sensors: list[str]) -> pa.Table:
             "A time comes twice", expected="one row a machine and time", found=f"{first['machine']} at {first['time']}",
             do="Drop duplicates first",
         )  # fmt: skip
-    columns = {"machine": pa.array(ordered["machine"], pa.string()), "time": pa.array(ordered["time"].astype("int64").to_numpy()).cast(TIME)}
+    micros = ordered["time"].astype("int64").to_numpy()
+    columns = {"machine": pa.array(ordered["machine"], pa.string()), "time": pa.array(micros).cast(TIME)}
     for name in sensors:
         columns[name] = _values(ordered, name)
     return pa.table(columns)

@@ -65,8 +65,8 @@ def test_what_is_wrong_is_said(
 
 
 def test_a_space_in_a_notebook_is_the_space_of_a_file(tuned: Tuned) -> None:
-    tables = {"hidden": {"type": "int", "low": 16, "high": 32}, "layers": [{"type": "fixed", "value": 3}]}
-    text = '[hidden]\ntype = "int"\nlow = 16\nhigh = 32\n[[layers]]\ntype = "fixed"\nvalue = 3\n'
+    tables = {"hidden": {"type": "int", "low": 16, "high": 32, "step": 8}, "layers": [{"type": "fixed", "value": 3}]}
+    text = '[hidden]\ntype = "int"\nlow = 16\nhigh = 32\nstep = 8\n[[layers]]\ntype = "fixed"\nvalue = 3\n'
     given, written = (find_space(tuned.home.path, tables), (text, "space.toml"))
     assert parse_space(*given, NetworkConfig()).digest() == parse_space(*written, NetworkConfig()).digest()
     with pytest.raises(InputError, match="Unreadable search space"):
