@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.config import Origins, PlantSettings, Settings, load_settings
+from cluster.opening import MARK, check_roots, make_home
 from cluster.places import Place, placed
 from models.errors import InputError, NotFoundError
 from models.source import SourceDescription, checked_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
-MARK = "millwright.toml"  # a folder with this file is a home
+__all__ = ["DEFAULT", "MARK", "Home", "PlantPaths", "open_home", "resolve"]
+
+Moment = str | datetime  # ISO 8601 as text; UTC where it names no zone
 DEFAULT = "./millwright-home"
-_FIRST = "# Only what differs from the default. `millwright config` lists every setting.\n"
 
 
 @dataclass(frozen=True)
@@ -178,40 +181,91 @@ class Home:
         )  # fmt: skip
 
     def launch(self, verb: str, **options: Any) -> Any:
-        """Run a verb as the command line would and return its report."""
+        """Run a verb as the command line would and return its report; its fields are those of ``--json``.
+
+        ``options`` are the command line's, with ``_`` for ``-``; silent, unless ``progress`` is given. Raises
+        InputError for a verb or an option that there is not.
+        """
         from cluster.verbs import target
 
         return target(verb)(self, **options)
 
-    def events(self, plant: str, as_of: str | datetime | None = None) -> pa.Table:
-        """The plant's events, every kind, in the order of ``started_at``.
+    def events(self, plant: str, as_of: Moment | None = None) -> pa.Table:
+        """The plant's events as an Arrow table, every ``kind`` (failure, maintenance, error), by ``started_at``.
 
         ``as_of`` an earlier version: a batch's id, a time, or a data version such as a bundle names.
         """
         from cluster.storage import read_events
 
+        self.source(plant)
         return read_events(self, plant, as_of=as_of)
 
-    def readings(self, plant: str, as_of: str | datetime | None = None) -> Any:
-        """A Ray dataset over every reading of the plant, now or ``as_of`` an earlier version.
+    def readings(
+        self, plant: str, as_of: Moment | None = None, *, machines: str | Sequence[str] | None = None,
+        since: Moment | None = None, until: Moment | None = None,
+    ) -> Any:  # fmt: skip
+        """The plant's readings: ``machine``, ``time`` (UTC) and a float32 column a sensor, in canonical units.
 
-        Starts a quiet Ray for this process where none is up.
+        All are a Ray dataset, with the columns that ingest adds; it starts a quiet Ray where none is up. A part, by
+        ``machines`` or times from ``since`` to ``until`` (both included), is an Arrow table. Both have ``to_pandas()``.
         """
+        self.source(plant)
+        if machines is None and since is None and until is None:
+            _job("cluster.session", "keep_ray")(self)
+            return _job("jobs.dataset", "readings_dataset")(self, plant, as_of)
+        return _job("jobs.frames", "readings_part")(
+            self, plant, machines=machines, since=since, until=until, as_of=as_of
+        )
+
+    def windows(self, plant: str, *, machines: str | Sequence[str] | None = None) -> Any:
+        """What models see: a row a machine and tick of the plant's clock, ``time`` the tick's end (UTC).
+
+        One float32 column a channel: sensors carried forward as in a window, then context such as time since service
+        (in the clock's life unit); NaN where nothing is known. A model's window of W steps is W such rows. All machines
+        are a Ray dataset, those of ``machines`` an Arrow table; either has ``to_pandas()``.
+        """
+        self.source(plant)
+        if machines is not None:
+            return _job("jobs.frames", "grid_table")(self, plant, machines)
         _job("cluster.session", "keep_ray")(self)
-        return _job("jobs.dataset", "readings_dataset")(self, plant, as_of)
+        return _job("jobs.frames", "grid_dataset")(self, plant)
 
-    def windows(self, plant: str) -> Any:
-        """A Ray dataset of gridded series, one row a machine: ``machine``, ``first_tick``, ``values``."""
-        _job("cluster.session", "keep_ray")(self)
-        return _job("jobs.dataset", "series_dataset")(self, plant)
+    def studies(self, plant: str) -> pd.DataFrame:
+        """The plant's trials, newest first, one a row: ``study_id`` (as below ``studies/``), trial, status, settings
+        and last metrics. ``best_loss`` is the negative log-likelihood a tick on later time: lower is better.
+        """
+        self.source(plant)
+        found: pd.DataFrame = _job("cluster.registry", "studies")(self, plant)
+        return found
 
-    def studies(self, plant: str) -> Any:
-        """The plant's trials as a pandas frame, newest study first."""
-        return _job("cluster.registry", "studies")(self, plant)
+    def candidates(self, plant: str) -> pd.DataFrame:
+        """What the plant's last study ended with, best first: the network beside its baselines, one a row.
 
-    def score(self, plant: str, frame: Any) -> Any:
-        """Predictions for a frame of readings with columns ``machine``, ``time`` and sensors."""
-        return _job("jobs.score", "score_frame")(self, plant, frame)
+        ``log_likelihood`` is the mean a tick on later time, calibrated: higher is better. ``champion`` answers now;
+        ``promote`` takes another ``version``. Raises NotFoundError before there is a study.
+        """
+        self.source(plant)
+        found: pd.DataFrame = _job("jobs.frames", "candidates_frame")(self, plant)
+        return found
+
+    def score(self, plant: str, frame: pd.DataFrame, *, since: Moment | None = None) -> pd.DataFrame:
+        """What the plant's champion says of readings: a row a machine, or every tick that ends after ``since``.
+
+        ``frame`` has columns ``machine``, ``time`` (UTC where it names no zone) and sensors in canonical units, as
+        ``readings`` gives them. Columns are the served answer's, nested ones with a dot: ``failure_probability.48h``
+        (0 to 1), ``remaining_useful_life.p10`` (in ``remaining_useful_life.unit``; past the last edge it is that edge,
+        and ``.beyond`` names it), ``degraded`` (codes of what makes the answer worth less). Nothing is journalled.
+        """
+        found: pd.DataFrame = _job("jobs.scoring.frames", "score_frame")(self, plant, frame, since)
+        return found
+
+    def reasons(self, plant: str, frame: pd.DataFrame, *, since: Moment | None = None) -> pd.DataFrame:
+        """Why ``score`` says so, as the service does: a row a machine, tick and channel, the largest part first.
+
+        Contributions sum to ``risk - usual_risk``, within the alarm's horizon. ``value`` and ``usual`` are in ``unit``.
+        """
+        found: pd.DataFrame = _job("jobs.scoring.frames", "reasons_frame")(self, plant, frame, since)
+        return found
 
 
 def _job(module: str, function: str) -> Any:
@@ -237,59 +291,10 @@ def open_home(
     """
     where = resolve(path, environment)
     if not (where / MARK).is_file():
-        _make(where, create)
+        make_home(where, create)
     settings, origins = load_settings(
         home_file=where / MARK, profile=profile, environment=environment, assignments=assignments
     )
     home = Home(where, settings, origins)
-    _check_roots(home)
+    check_roots(path=home.path, settings=home.settings)
     return home
-
-
-def _check_roots(home: Home) -> None:
-    """A plant's own root lies outside the home and outside every other's: what is inside is another's too."""
-    roots = [
-        (name, key, placed(text).resolve())
-        for name, own in home.settings.plants.items() for key in ("root", "lake") if (text := getattr(own, key))
-    ]  # fmt: skip
-    shared = [home.path, *([placed(home.settings.storage.root).resolve()] if home.settings.storage.root else [])]
-    for name, key, root in roots:
-        around = [other for owner, _, other in roots if owner != name] + shared
-        if inside := next((other for other in around if _is_inside(root, other)), None):
-            raise InputError(
-                f"Wrong setting 'plants.{name}.{key}'", expected="a folder of this plant alone", found=str(root),
-                where=inside, do="Choose a folder outside the home and outside other plants' folders",
-            )  # fmt: skip
-
-
-def _is_inside(place: Place, other: Place) -> bool:
-    return type(place) is type(other) and place.is_relative_to(other)  # type: ignore[arg-type]
-
-
-def _make(where: Path, create: bool) -> None:
-    if where.exists() and not where.is_dir():
-        raise InputError("Not a home", expected="a folder", found="a file", where=where, do="Choose another --home")
-    contents = _names(where) if where.is_dir() else []
-    if contents:
-        raise InputError(
-            "Not a Millwright home", expected=f"an empty folder or one with {MARK}",
-            found=f"a folder that holds {', '.join(contents[:3])}", where=where, do="Choose another --home",
-        )  # fmt: skip
-    if not create:
-        raise NotFoundError(
-            "No home here", expected=f"a folder with {MARK}", found="nothing", where=where,
-            do="Name one with --home or MILLWRIGHT_HOME, or make one with `millwright connect` or `millwright demo`",
-        )  # fmt: skip
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        (where / MARK).write_text(_FIRST, "utf-8")
-    except OSError as error:
-        raise InputError(
-            "Cannot make a home", expected="a writable folder", found=error.strerror, where=where,
-            do="Choose another --home",
-        ) from error  # fmt: skip
-
-
-def _names(folder: Path) -> list[str]:
-    found: Iterable[str] = (p.name for p in folder.iterdir())
-    return sorted(found)

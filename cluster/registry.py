@@ -198,7 +198,7 @@ class Tracking:
 
 
 def studies(home: Home, plant: str) -> pd.DataFrame:
-    """The plant's trials, newest first: study, trial, status, started, its parameters and last metrics."""
+    """The plant's trials, newest first: study, its id, trial, status, started, how it ended, settings, last metrics."""
     import pandas as pd
 
     home.of(plant)
@@ -208,16 +208,30 @@ def studies(home: Home, plant: str) -> pd.DataFrame:
     rows = [
         {
             "study": names.get(run.data.tags[_PARENT], run.data.tags[_PARENT]),
+            "study_id": run.data.tags.get("study"),
             "trial": run.info.run_name,
             "status": run.info.status,
             "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
-            **run.data.params,
+            "state": run.data.tags.get("state"),
+            "reason": run.data.tags.get("reason"),
+            "data_version": run.data.tags.get("data_version"),
+            **{key: _number(text) for key, text in run.data.params.items()},
             **run.data.metrics,
         }
         for run in runs
         if _PARENT in run.data.tags
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["study", "study_id", "trial", "status", "started"])
+
+
+def _number(text: str) -> float | int | str:
+    """A parameter as it was: MLflow keeps text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _runs(client: Any, experiment: str) -> list[Any]:

@@ -7,6 +7,7 @@ and ``cluster`` never imports ``jobs`` or ``serve``.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,15 +95,27 @@ def target(verb: str) -> Job:
     def work(home: Home, **options: Any) -> Report:
         progress = options.setdefault("progress", Silent())
         if not entry.needs_ray:
-            return load(entry.target)(home, **options)
+            return _called(verb, load(entry.target), home, options)
         if not _ray_is_up():
             progress.step("Starting Ray")
         from cluster.session import ray_session
 
         with ray_session(home):  # before the job's module, which imports Ray
-            return load(entry.target)(home, **options)
+            return _called(verb, load(entry.target), home, options)
 
     return job
+
+
+def _called(verb: str, job: Job, home: Home, options: Mapping[str, Any]) -> Report:
+    """Run the job. Raises InputError for an option that it does not take, or one that it needs."""
+    try:
+        inspect.signature(job).bind(home, **options)
+    except TypeError as error:
+        taken = inspect.signature(job).parameters.values()
+        known = [p.name for p in taken if p.kind is p.KEYWORD_ONLY and p.name != "progress"]
+        expected = ", ".join(known) or "none"
+        raise InputError(f"Wrong options of {verb!r}", expected=expected, found=str(error)) from error
+    return job(home, **options)
 
 
 def plants_named(options: Mapping[str, Any]) -> list[str]:

@@ -22,9 +22,9 @@ from cluster.logs import FAR, context_channels, machine_events, machine_logs, mo
 from cluster.places import opened
 from cluster.storage import AsOf, data_version, read_events, read_machines, reading_files, sensors
 from jobs.series.cache import StoredUnit, series_at
-from jobs.series.gather import StoredSeries, dataset_of, gather, parallelism, plan_units, unit_of
+from jobs.series.gather import StoredSeries, gather
 from jobs.series.sequences import StoredSequence, StoredSequences, store_labels
-from jobs.series.stream import Shape, stream
+from jobs.series.stream import Shape
 from models.config import Clock, ModelConfig
 from models.errors import InputError
 from models.features import Sequence
@@ -226,30 +226,6 @@ def training_end_us(home: Home, plant: str, as_of: AsOf = None) -> int:
     files = reading_files(home, plant, as_of=as_of)
     first = min(file.first_us for file in files)
     return first + int((max(file.last_us for file in files) - first) * home.settings.split.train_until)
-
-
-def series_dataset(home: Home, plant: str, *, config: ModelConfig | None = None) -> Any:
-    """A Ray dataset of series: machine, ``first_tick``, ``lead``, ``num_ticks``, ``values`` (float32 bytes).
-
-    A long history of a machine comes as several rows; the first ``lead`` ticks of each are context.
-    """
-    import ray
-
-    known = machine_events(read_events(home, plant), read_machines(home, plant))
-    window = (config or home.settings.model).window
-    context = context_channels(known, until_us=training_end_us(home, plant))
-    shape = Shape(tuple(sensors(home, plant)), home.source(plant).clock, window, context)
-    shared = ray.put(known)
-
-    def cut(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        row = {name: column[0] for name, column in batch.items()}
-        for s in stream(unit_of(row), shape, ray.get(shared)):
-            yield {
-                "machine": [s.machine], "first_tick": [s.first_tick], "lead": [s.lead], "num_ticks": [len(s.values)],
-                "values": [s.values.tobytes()],
-            }  # fmt: skip
-
-    return dataset_of(plan_units(home, plant, shape, parallel=parallelism())).map_batches(cut, batch_size=1)
 
 
 def readings_dataset(home: Home, plant: str, as_of: AsOf = None) -> Any:

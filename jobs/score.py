@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import ray
 from rich.text import Text
 
@@ -33,7 +31,7 @@ from cluster.registry import standing_champion
 from cluster.report import Progress, Report
 from cluster.storage import data_version, read_events, read_machines, reading_files
 from cluster.turns import only_one
-from jobs.dataset import named_plants, series_from_table
+from jobs.dataset import named_plants
 from jobs.evaluation.rows import arranged
 from jobs.scoring.committing import commit_units, paced
 from jobs.scoring.devices import places
@@ -235,12 +233,8 @@ def score_series(
     ``causes`` are why each of them is worth less than usual.
     """
     spec, predictor = bundle.spec, Predictor(bundle)
-    num_sensors = sum(channel.role == "sensor" for channel in channels)
-    rows: Int = np.flatnonzero(~np.isnan(series.values[:, :num_sensors]).all(axis=1))
-    rows = rows[rows >= series.lead]
-    step_us = spec.config.clock.step_us
-    rows = rows[-1:] if since_us is None else rows[series.ticks[rows] * step_us > since_us]
-    found = []
+    step_us, found = spec.config.clock.step_us, []
+    rows = rows_asked(series, channels, step_us=step_us, since_us=since_us)
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         windows = arranged(windows_ending(series.values, chunk, spec.config.window.length), channels, spec)
@@ -257,21 +251,9 @@ def score_series(
     return found
 
 
-def score_frame(home: Home, plant: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The newest prediction of each machine in a frame of ``machine``, ``time`` and sensors in canonical units."""
-    bundle = load(home, plant, standing_champion(home, plant).path)
-    names = [c.name for c in bundle.spec.channels if c.role == "sensor"]
-    absent = [name for name in ("machine", "time") if name not in frame.columns]
-    if absent:
-        raise InputError("A column is missing", expected="machine, time and sensors", found=", ".join(frame.columns))
-    ordered = frame.sort_values(["machine", "time"])
-    columns = {n: pa.array(ordered[n] if n in ordered else [None] * len(ordered), pa.float32()) for n in names}
-    times = pd.to_datetime(ordered["time"], utc=True).astype("datetime64[us, UTC]")
-    table = pa.table({"machine": ordered["machine"].astype(str).to_numpy(), "time": pa.array(times), **columns})
-    known = machine_events(read_events(home, plant), read_machines(home, plant))
-    config, context = bundle.spec.config, context_of(bundle.spec.channels)
-    found = [
-        score_series(bundle, plant, s, bundle.spec.channels, since_us=None)
-        for s in series_from_table(table, known, clock=config.clock, config=config, channels=context)
-    ]
-    return pd.DataFrame([p for predictions in found for p in predictions])
+def rows_asked(series: Series, channels: tuple[Channel, ...], *, step_us: int, since_us: int | None) -> Int:
+    """Rows of a series that hold a reading: those whose tick ends after ``since_us``, or the newest only."""
+    num_sensors = sum(channel.role == "sensor" for channel in channels)
+    rows: Int = np.flatnonzero(~np.isnan(series.values[:, :num_sensors]).all(axis=1))
+    rows = rows[rows >= series.lead]
+    return rows[-1:] if since_us is None else rows[series.ticks[rows] * step_us > since_us]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,13 +63,13 @@ class _Plant:
 
 def run(
     home: Home, *, progress: Progress, plants: str = "all", trials: int | None = None, seed: int | None = None,
-    budget: str | None = None, resume: bool = False, space: str | None = None,
+    budget: str | None = None, resume: bool = False, space: str | Mapping[str, Any] | None = None,
 ) -> TuneReport:  # fmt: skip
     """Tune the plants named (comma-separated, or ``all``), for at most ``budget`` (``90s``, ``30m``, ``2h``).
 
     A study of equal facts goes on where it was, or answers from what it has. ``resume`` only goes on: it raises
-    InputError rather than begin anew because something differs. Raises InputError where a plant has too little to
-    learn from, and for a wrong ``space`` or ``budget``.
+    InputError rather than begin anew because something differs. ``space`` may be its tables, too.
+    Raises InputError where a plant has too little to learn from, and for a wrong ``space`` or ``budget``.
     """
     began = time.monotonic()
     deadline = None if budget is None else began + parse_budget(budget)

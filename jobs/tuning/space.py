@@ -120,8 +120,12 @@ def label(name: str, number: int) -> str:
     return f"{name}#{number}" if number else name
 
 
-def find_space(home: Path, given: str | None) -> tuple[str, str]:
-    """The text of a search space, and where it is: ``given`` (a file or a shipped one), the home's, or the default."""
+def find_space(home: Path, given: str | Mapping[str, Any] | None) -> tuple[str, str]:
+    """The text of a search space, and where it is: ``given``, which is tables, a file or a shipped one's name; else
+    the home's, or the default.
+    """
+    if isinstance(given, Mapping):
+        return _written(given), "the space that was given"
     shipped = resources.files("jobs.tuning") / "spaces"
     if given is not None and not given.endswith(".toml"):
         known = sorted(path.name.removesuffix(".toml") for path in shipped.iterdir() if path.name.endswith(".toml"))
@@ -138,6 +142,18 @@ def find_space(home: Path, given: str | None) -> tuple[str, str]:
             raise InputError("Unreadable search space", expected="UTF-8", found=str(error), where=path) from error
     name = f"{given or 'default'}.toml"
     return (shipped / name).read_text("utf-8"), f"jobs/tuning/spaces/{name}"
+
+
+def _written(tables: Mapping[str, Any]) -> str:
+    """Tables of a notebook as the file would have them: one way to be checked."""
+    import tomlkit
+
+    try:
+        return tomlkit.dumps({key: dict(t) if isinstance(t, Mapping) else t for key, t in tables.items()})
+    except Exception as error:  # tomlkit names no error for what TOML has no word for
+        raise InputError(
+            "Unreadable search space", expected="tables of numbers, text and lists", found=str(error), do=_DO
+        ) from error  # fmt: skip
 
 
 def parse_space(text: str, where: str, default: NetworkConfig) -> Space:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -20,7 +21,7 @@ from cluster.home import Home, open_home
 from cluster.report import Report
 from cluster.submit import job_environment
 from cluster.verbs import VERBS, Verb, target
-from jobs import dataset
+from jobs import dataset, frames
 from jobs.ingesting.plan import Known, new_files, plans
 from models.errors import AccessError, InputError, NotFoundError
 
@@ -58,7 +59,12 @@ WAYS: dict[str, Callable[[Home, str], Any]] = {
         home, plant, pa.table({}), app_id="a", version=1
     ),
     "dataset.load_plant": dataset.load_plant,
-    "dataset.series_dataset": dataset.series_dataset,
+    "home.readings": lambda home, plant: home.readings(plant, machines="P-01"),
+    "home.windows": lambda home, plant: home.windows(plant, machines="P-01"),
+    "home.candidates": lambda home, plant: home.candidates(plant),
+    "home.score": lambda home, plant: home.score(plant, pd.DataFrame({"machine": [], "time": []})),
+    "home.reasons": lambda home, plant: home.reasons(plant, pd.DataFrame({"machine": [], "time": []})),
+    "frames.grid_dataset": frames.grid_dataset,
     "dataset.readings_dataset": dataset.readings_dataset,
     "dataset.named_plants": dataset.named_plants,
     "plan.plans": plans,
