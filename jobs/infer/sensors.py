@@ -6,13 +6,14 @@ not read at all is named, in the description beside its stream and in the report
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from jobs.infer import names
+from jobs.infer import codes, names
 from jobs.infer.columns import Column
 from jobs.infer.format import Shape
 from jobs.infer.names import Named
@@ -44,9 +45,11 @@ def of_columns(fit: Fit, columns: Mapping[str, Column], shape: Shape, machine: M
         if part is not None and part not in named:
             told = shape.units.get(name) or (names.split_unit(name)[1] if part != name else None)
             named[part] = _named(part, name, columns[name], told, texts.get(name))
-    found = names.unique(named)
+    numbers = {part: [columns[name].numbers for name, own in cut.items() if own == part] for part in named}
+    found, coded = codes.limited(names.unique(named), {part: np.concatenate(held) for part, held in numbers.items()})
     notes = {name: f"confidence {entry.confidence}: {entry.evidence}" for name, entry in found.items()}
     remarks = [f"{n!r} repeats {twin!r} in every row of the sample: no sensor of its own" for n, twin in twins.items()]
+    remarks = coded + remarks
     for name, part in cut.items():
         if part in notes and (constant := _constant(columns[name])):
             notes[part] = f"confidence low: constant, {constant} in every row of the sample; {found[part].evidence}"
@@ -64,22 +67,24 @@ def of_tags(
     """The long layout: the ``cells`` of each tag, all of them in ``values``; ``told`` holds units beside them."""
     named: dict[str, Named] = {}
     texts: dict[str, list[str]] = {}
-    numeric = dict(zip(values.cells, np.isfinite(values.numbers).tolist(), strict=True))
+    number = dict(zip(values.cells, values.numbers.tolist(), strict=True))
+    numbers: dict[str, list[float]] = {}
     remarks = []
     for tag in sorted(cells):
         part = _sensor_part(tag, machine) or tag
         held = cells[tag]
-        texts.setdefault(part, []).extend(value for value in held if value and not numeric[value])
+        texts.setdefault(part, []).extend(value for value in held if value and not math.isfinite(number[value]))
+        numbers.setdefault(part, []).extend(number[value] for value in held)
         named.setdefault(part, _counted(_tagged(part, tag, told.get(tag)), part, set(filter(None, held))))
         if len(held) >= _ROWS and len(set(held)) == 1:
             remarks.append(f"{tag!r} is constant ({held[0]})")
     for part, other in texts.items():
         if other and (numbered := states(part, other)):
             named[part] = _state(named[part], numbered)
-    found = names.unique(named)
+    found, coded = codes.limited(names.unique(named), {part: np.array(held) for part, held in numbers.items()})
     notes = {name: f"confidence {entry.confidence}: {entry.evidence}" for name, entry in found.items()}
     unknown = [name for name, entry in found.items() if entry.unknown_unit]
-    return Sensed({name: entry.column for name, entry in found.items()}, notes, unknown, remarks)
+    return Sensed({name: entry.column for name, entry in found.items()}, notes, unknown, coded + remarks)
 
 
 def _left(fit: Fit, columns: Mapping[str, Column]) -> list[str]:
