@@ -106,6 +106,7 @@ class NetworkConfig(Frozen):
     patience: int = Field(8, ge=1, le=100_000)
     batch_size: int = Field(16, ge=1, le=65_536)
     pretrain_epochs: int = Field(0, ge=0, le=100_000)  # of the network `channels`: on hidden patches, before the first
+    deviations: bool = True  # of each sensor from what the others suggest at the same step, beside its values
     noise: float = Field(0.05, ge=0)  # added to scaled values in training, in standard deviations
     hide: float = Field(0.0, ge=0, lt=1)  # share of a piece's channels that training hides, as if they were missing
     crop: int = Field(256, ge=8, le=1_000_000)  # training sees pieces of at most so many steps, with their left context

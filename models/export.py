@@ -65,12 +65,14 @@ class Occluded(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         inputs = self.network.inputs(values[:, -self.network.receptive_field :])
         num = self.known.shape[1]
-        regime = inputs[:, 2 * num :]
+        deviations = inputs[:, 2 * num : 2 * num + (num if self.network.deviates else 0)]
+        regime = inputs[:, 2 * num + deviations.shape[1] :]
         # The centre of whatever regime; of the channels that tell it, its level.
         scaled = torch.zeros_like(inputs[:, :num])
         if len(self.level):
             scaled = torch.einsum("gc,bgt->bct", self.level, regime)
-        usual = torch.cat([scaled, self.known.expand_as(scaled), regime], dim=1)
+        known = self.known.expand_as(scaled)
+        usual = torch.cat([scaled, known, torch.zeros_like(deviations), regime], dim=1)
         logits = torch.stack([cast(Member, member).occluded(inputs, usual) for member in self.network.members]).mean(0)
         hazard = torch.sigmoid(split_modes(logits, self.network.num_bins)[0] * self.slope + self.shift)
         return hazard.index_select(0, self.row)

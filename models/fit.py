@@ -27,6 +27,7 @@ from models.modes import NO_MODES, Modes
 from models.networks import HazardNetwork, build, split_modes
 from models.pieces import Batch, Piece, batched, cut, shuffled_groups, stack
 from models.pretrain import pretrain, require_channels
+from models.relations import relations_of
 from models.scaling import moving, scaling_of
 from models.schedule import averaging, copy_of, rate_at, start_at
 from models.windows import Channel
@@ -70,6 +71,7 @@ class NetworkFit:
         scaled_by = train if scaled_by is None else scaled_by
         self.scaling = scaling_of(scaled_by, channels, ignore=config.network.ignore)
         moves = set(moving(self.scaling, scaled_by))
+        self._relations = relations_of(self.scaling, scaled_by, channels) if config.network.deviations else None
         kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
         self._used = [i for i in kept if i in moves] or kept
         with torch.random.fork_rng(devices=[]):
@@ -199,7 +201,9 @@ class NetworkFit:
 
     def _empty_network(self) -> HazardNetwork:
         kinds, num_modes = [channel.kind for channel in self._channels], len(self.modes.names)
-        return build(self.config, self.scaling, kinds, used=self._used, num_modes=num_modes).to(self.device)
+        return build(
+            self.config, self.scaling, kinds, used=self._used, num_modes=num_modes, relations=self._relations
+        ).to(self.device)
 
     def _start_at_usual_hazard(self) -> None:
         """The head's bias starts at the hazards of the training part, so that rare failures need no warming up."""

@@ -31,6 +31,7 @@ from models.hazard import usual_hazard_over
 from models.networks import HazardNetwork, Member, build
 from models.networks.channels import Channels
 from models.pieces import Piece, batched, cut
+from models.relations import relations_of
 from models.scaling import Scaling, moving, scaling_of
 from models.schedule import averaging, copy_of, rate_at, start_at
 from models.windows import Channel
@@ -193,7 +194,9 @@ def adopted(
     scaling = scaling_of(seen, channels, ignore=config.network.ignore)
     moves = set(moving(scaling, seen))
     kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
-    network = build(config, scaling, [c.kind for c in channels], used=[i for i in kept if i in moves] or kept)
+    relations = relations_of(scaling, seen, channels) if config.network.deviations else None
+    used = [i for i in kept if i in moves] or kept
+    network = build(config, scaling, [c.kind for c in channels], used=used, relations=relations)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if is_own(name):

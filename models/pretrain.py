@@ -114,18 +114,16 @@ def hide(network: HazardNetwork, num_pieces: int, length: int, *, kernel: int) -
     num_channels = len(network.used)
     hidden = torch.rand(num_pieces, num_channels, int(patch_of[-1]) + 1) < HIDDEN
     hidden = hidden | (torch.rand(num_pieces, num_channels, 1) < WHOLE)
-    if hasattr(network, "keys"):
+    if network.num_regimes:
         hidden = hidden & ~torch.isin(network.used, network.keys).cpu()[:, None]
     return Hiding(hidden[:, :, patch_of].to(network.center.device), offset, kernel)
 
 
-def guesses(member: Member, decoder: Decoder, inputs_BIL: Tensor, hiding: Hiding) -> Tensor:
-    """What a member says of all patches [B, C, P] without seeing those that are hidden."""
-    body, num = member.body, hiding.hidden.shape[1]
+def guesses(member: Member, decoder: Decoder, seen_BIL: Tensor, hiding: Hiding) -> Tensor:
+    """What a member says of all patches [B, C, P] of inputs in which those that are hidden are covered."""
+    body = member.body
     assert isinstance(body, Channels)
-    seen = (~hiding.hidden).to(inputs_BIL.dtype)
-    parts = [inputs_BIL[:, :num] * seen, inputs_BIL[:, num : 2 * num] * seen, inputs_BIL[:, 2 * num :]]
-    states_BHP = body(torch.cat(parts, dim=1))[:, :, hiding.offset :: hiding.kernel]
+    states_BHP = body(seen_BIL)[:, :, hiding.offset :: hiding.kernel]
     found: Tensor = decoder(states_BHP, body.embedding())
     return found
 
@@ -146,10 +144,10 @@ def _step(network: HazardNetwork, decoders: nn.ModuleList, optimizer: torch.opti
     network.train()
     hiding = hide(network, *values.shape[:2], kernel=body.kernel)
     truth, counts = answers(inputs_BIL, hiding, network.receptive_field - 1)
-    number = counts.sum()
+    number, seen_BIL = counts.sum(), network.covered(inputs_BIL, hiding.hidden)
     losses = []
     for member, decoder in zip(network.members, decoders, strict=True):
-        guessed = guesses(cast(Member, member), cast(Decoder, decoder), inputs_BIL, hiding)
+        guessed = guesses(cast(Member, member), cast(Decoder, decoder), seen_BIL, hiding)
         losses.append((smooth_l1_loss(guessed, truth, reduction="none") * counts).sum())
     optimizer.zero_grad()
     (torch.stack(losses).sum() / number.clamp(min=1)).backward()  # type: ignore[no-untyped-call]

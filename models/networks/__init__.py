@@ -27,6 +27,7 @@ from models.errors import InputError
 from models.hazard import Float32
 from models.networks.channels import Channels
 from models.networks.gru import Gru
+from models.networks.inputs import Fitted, Inputs
 from models.networks.layout import Layout
 from models.networks.own import checked_body, is_own
 from models.networks.tcn import Tcn
@@ -76,36 +77,18 @@ class Member(nn.Module):
         return logits
 
 
-class HazardNetwork(nn.Module):
+class HazardNetwork(Inputs):
     """Values [B, T, C] in canonical units, NaN for no value -> hazard logits [B, T, K1], causal."""
 
-    center: Tensor
-    scale: Tensor
-    used: Tensor
-    keys: Tensor
-    levels: Tensor
-    spread: Tensor
-
-    def __init__(
-        self, config: ModelConfig, scaling: Scaling, layout: Layout, used: Sequence[int], num_modes: int
-    ) -> None:
-        super().__init__()
+    def __init__(self, config: ModelConfig, fitted: Fitted, kinds: Sequence[str], num_modes: int) -> None:
+        super().__init__(fitted, noise=config.network.noise, hide=config.network.hide)
         self.num_bins = len(config.hazard.edges) + 1
-        num_outputs = self.num_bins + num_modes
+        self.num_outputs = self.num_bins + num_modes
+        layout = Layout(tuple(kinds[i] for i in fitted.used), self.num_regimes, fitted.relations is not None)
         num_members = config.network.members * config.network.folds
-        made = [Member(config, layout, num_outputs) for _ in range(num_members)]
+        made = [Member(config, layout, self.num_outputs) for _ in range(num_members)]
         self.members = nn.ModuleList(made)
-        self.num_outputs, self.receptive_field = num_outputs, made[0].body.receptive_field
-        self.noise, self.hide, self.clip = config.network.noise, config.network.hide, scaling.clip
-        kept = scaling.select(used)
-        self.register_buffer("center", torch.from_numpy(kept.centers))
-        self.register_buffer("scale", torch.from_numpy(kept.scales))
-        self.register_buffer("used", torch.tensor(list(used), dtype=torch.int64))
-        if scaling.regimes is not None:
-            spread = torch.tensor(scaling.regimes.spread)
-            self.register_buffer("keys", torch.tensor(scaling.regimes.keys, dtype=torch.int64))
-            self.register_buffer("levels", torch.tensor(scaling.regimes.levels) / spread)
-            self.register_buffer("spread", spread)
+        self.receptive_field = made[0].body.receptive_field
 
     def forward(self, values_BTC: Tensor) -> Tensor:
         """Logits of every step [B, T, K1]; steps before the first count as NaN."""
@@ -126,40 +109,6 @@ class HazardNetwork(nn.Module):
         inputs_BIR = self.inputs(values_BWC[:, -self.receptive_field :])
         return self._mean([cast(Member, member).last(inputs_BIR) for member in self.members])
 
-    def inputs(self, values_BTC: Tensor) -> Tensor:
-        """What bodies see [B, I, T], rows as in ``Layout``."""
-        regime_BTG = self._regime(values_BTC) if hasattr(self, "keys") else None
-        values_BTC = values_BTC.index_select(2, self.used)
-        missing_BTC = torch.isnan(values_BTC)
-        if self.training and self.hide:
-            hidden = torch.rand(len(values_BTC), 1, values_BTC.shape[2], device=values_BTC.device) < self.hide
-            missing_BTC = missing_BTC | hidden
-        center, scale = (self.center, self.scale) if regime_BTG is None else (
-            regime_BTG @ self.center, regime_BTG @ self.scale
-        )  # fmt: skip
-        scaled_BTC = ((values_BTC - center) / scale).clamp(-self.clip, self.clip)
-        if self.training and self.noise:
-            scaled_BTC = scaled_BTC + self.noise * torch.randn_like(scaled_BTC)
-        scaled_BTC = torch.where(missing_BTC, torch.zeros_like(scaled_BTC), scaled_BTC)
-        parts = [scaled_BTC, (~missing_BTC).to(scaled_BTC.dtype)]
-        parts += [] if regime_BTG is None else [regime_BTG[:, :, :-1]]
-        return torch.cat(parts, dim=2).transpose(1, 2)
-
-    def scaled_levels(self) -> Tensor:
-        """What each channel that is read has at its regime's level, scaled [G, C]: 0 but for the regimes' keys."""
-        if not hasattr(self, "keys"):
-            return torch.zeros(0, len(self.used))
-        levels_GQ, is_key_CQ = self.levels * self.spread, self.used[:, None] == self.keys
-        scaled_GC = ((levels_GQ @ is_key_CQ.to(levels_GQ.dtype).T - self.center[:-1]) / self.scale[:-1])
-        return torch.where(is_key_CQ.any(1), scaled_GC.clamp(-self.clip, self.clip), torch.zeros_like(scaled_GC))
-
-    def _regime(self, values_BTC: Tensor) -> Tensor:
-        """A 1 at each step's regime [B, T, G + 1], at the last where no key has a value; ``Regimes.of`` in torch."""
-        keys_BTQ = values_BTC.index_select(2, self.keys) / self.spread
-        away_BTG = ((keys_BTQ[:, :, None] - self.levels) ** 2).nan_to_num(0.0).sum(3)
-        nearest_BT = torch.where(torch.isnan(keys_BTQ).all(2), len(self.levels), away_BTG.argmin(2))
-        return nn.functional.one_hot(nearest_BT, len(self.levels) + 1).to(values_BTC.dtype)
-
     @staticmethod
     def _mean(logits: list[Tensor]) -> Tensor:
         return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
@@ -172,8 +121,11 @@ def build(
     *,
     used: Sequence[int] | None = None,
     num_modes: int = 0,
+    relations: Float32 | None = None,
 ) -> HazardNetwork:
     """An untrained network over channels of these kinds; ``used`` are those it reads (all of them by default).
+
+    With ``relations`` [C, C] of all channels (``models.relations``) it reads deviations as well.
 
     Raises InputError for an unknown name, a receptive field longer than the window, or a scaling that does not
     fit the channels.
@@ -189,9 +141,7 @@ def build(
     used = range(len(kinds)) if used is None else used
     if not used:
         raise InputError("A network needs a channel", expected="at least one that is not ignored", found="none")
-    num_regimes = 0 if scaling.regimes is None else len(scaling.regimes.levels)
-    layout = Layout(tuple(kinds[i] for i in used), num_regimes)
-    network = HazardNetwork(config, scaling, layout, used, num_modes)
+    network = HazardNetwork(config, Fitted(scaling, tuple(used), relations), kinds, num_modes)
     if network.receptive_field > config.window.length:
         raise InputError(
             "The network looks back further than its window", expected=f"at most {config.window.length} steps",

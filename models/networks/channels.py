@@ -1,9 +1,10 @@
 """The default network: a set of channels, each read by the same encoder, pooled by attention into one state.
 
-The one idea: time is mixed within a channel and channels are mixed at the end. So a model does not depend on which
-sensors a plant has or how they are ordered, a missing one is simply no member of the set, and the answer with one
-channel exchanged (``occluded``) costs a pooling, not a pass. In time, patches of ``kernel`` steps are joined
-``kernel`` at a time: convolutions with dilation 1, k, k^2, ... over a history; a window needs only every k-th.
+The one idea: time is mixed within a channel, its deviation from what the others suggest (``models.relations``) beside
+it, and channels are mixed at the end. So a model does not depend on which sensors a plant has or how they are ordered,
+a missing one is simply no member of the set, and the answer with one channel exchanged (``occluded``) costs a pooling,
+not a pass. In time, patches of ``kernel`` steps are joined ``kernel`` at a time: convolutions with dilation 1, k, k^2,
+... over a history; a window needs only every k-th.
 
 A channel's embedding is that of its kind (temperature, pressure, ...: what plants share) plus its own (this plant's).
 
@@ -47,7 +48,8 @@ class Channels(nn.Module):
         self.of_kind = nn.Embedding(len(KINDS) + 1, EMBEDDING)
         self.own = nn.Parameter(torch.randn(self.num_channels, EMBEDDING) * 0.5)
         nn.init.normal_(self.of_kind.weight, std=0.5)
-        self.stem = nn.Conv1d(2, width, self.kernel)
+        self.rows = layout.rows_a_channel
+        self.stem = nn.Conv1d(self.rows, width, self.kernel)
         self.film = nn.Linear(EMBEDDING, 2 * width)
         self.layers = nn.ModuleList(_Layer(width, self.kernel, network.dropout) for _ in range(network.layers - 1))
         self.key, self.key_of = nn.Linear(width, SEEDS), nn.Linear(EMBEDDING, SEEDS)
@@ -69,7 +71,10 @@ class Channels(nn.Module):
         return self._pooled(keys, values, self._mask(x_BIR).amax(2, keepdim=True), x_BIR[:, :, -1:])
 
     def occluded(self, x_1IR: Tensor, usual_1IR: Tensor) -> Tensor:
-        """One window and a usual one -> [C + 2, H, 1]: each channel exchanged for the usual one, none, all of them."""
+        """One window and a usual one -> [C + 2, H, 1]: each channel exchanged for the usual one, none, all of them.
+
+        What the others' deviations owe to an exchanged channel's values stays theirs.
+        """
         num = self.num_channels
         both = torch.cat([x_1IR, usual_1IR])
         keys, values = self._judged(self._tokens(both, window=True))
@@ -91,12 +96,13 @@ class Channels(nn.Module):
     def _tokens(self, x_BIT: Tensor, *, window: bool) -> Tensor:
         """[B, I, T + R - 1] -> [B C, D, T]; of a ``window`` [B, I, R] the last step alone, [B C, D, 1]."""
         num, width = self.num_channels, self.stem.out_channels
-        pairs = torch.stack([x_BIT[:, :num], x_BIT[:, num : 2 * num]], dim=2).flatten(1, 2)
+        parts = [x_BIT[:, at : at + num] for at in range(0, self.rows * num, num)]
+        rows = torch.stack(parts, dim=2).flatten(1, 2)
         # What a channel's embedding does to its values, it does as well to the weights that read them: far fewer.
         gain, shift = self.film(self.embedding()).chunk(2, dim=1)
         weight = (self.stem.weight * (1 + gain)[:, :, None, None]).flatten(0, 1)
         bias = (self.stem.bias * (1 + gain) + shift).flatten()
-        x = torch.relu(conv1d(pairs, weight, bias, stride=self.kernel if window else 1, groups=num))
+        x = torch.relu(conv1d(rows, weight, bias, stride=self.kernel if window else 1, groups=num))
         x = x.reshape(-1, width, x.shape[2])
         for depth, layer in enumerate(self.layers):
             x = layer(x, 1 if window else self.kernel ** (depth + 1), window)
@@ -118,7 +124,7 @@ class Channels(nn.Module):
         each = values.reshape(-1, num, SEEDS, hidden // SEEDS, steps)
         state = (weights[:, :, :, None] * each).sum(1).reshape(-1, hidden, steps) * math.sqrt(num)
         if self.regime is not None:
-            state = state + torch.einsum("hr,brt->bht", self.regime, x_BIT[:, 2 * num :])
+            state = state + torch.einsum("hr,brt->bht", self.regime, x_BIT[:, self.rows * num :])
         state_BTH = state.transpose(1, 2)
         out: Tensor = state_BTH + self.mix(self.norm(state_BTH))
         return out.transpose(1, 2)

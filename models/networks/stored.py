@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -32,8 +33,9 @@ def restored(
     """
     tensors = _tensors(weights, where)
     used = _used(tensors, len(kinds), where)
+    relations = np.zeros((len(kinds), len(kinds)), np.float32) if "relations" in tensors else None
     with torch.device("meta"):
-        network = build(config, scaling, kinds, used=used, num_modes=num_modes)
+        network = build(config, scaling, kinds, used=used, num_modes=num_modes, relations=relations)
     expected = {name: (list(t.shape), t.dtype) for name, t in network.state_dict().items()}
     found = {name: (list(t.shape), t.dtype) for name, t in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):

@@ -24,8 +24,12 @@ IN_REGIME = Scaling(
 )  # fmt: skip
 
 
+RELATIONS = np.eye(C, dtype=np.float32) * 1.5 + np.random.default_rng(5).normal(0, 0.4, (C, C)).astype(np.float32)
+
+
 def network(
-    scaling: Scaling, kinds: tuple[str, ...] = KINDS, used: tuple[int, ...] | None = None, **more: object
+    scaling: Scaling, kinds: tuple[str, ...] = KINDS, used: tuple[int, ...] | None = None,
+    relations: np.ndarray | None = None, **more: object,
 ) -> HazardNetwork:
     fields = {"kernel": 4, "layers": 2, "hidden": 8, "channel_hidden": 8, "members": 2} | more
     config = ModelConfig(
@@ -33,7 +37,7 @@ def network(
         network=NetworkConfig.model_validate(fields),
     )  # fmt: skip
     torch.manual_seed(0)
-    made = build(config, scaling, kinds, used=used)
+    made = build(config, scaling, kinds, used=used, relations=relations)
     for member in made.members:
         torch.nn.init.normal_(member.head.weight)
     return made.eval()
@@ -59,14 +63,14 @@ def test_the_order_of_sensors_changes_nothing() -> None:
         center_in=tuple(shuffled(r, order) for r in IN_REGIME.center_in),
         scale_in=tuple(shuffled(r, order) for r in IN_REGIME.scale_in),
     )  # fmt: skip
-    plain = network(IN_REGIME)
-    other = network(other_scaling, tuple(KINDS[i] for i in order))
+    plain = network(IN_REGIME, relations=RELATIONS)
+    other = network(other_scaling, tuple(KINDS[i] for i in order), relations=RELATIONS[np.ix_(order, order)])
     weights = plain.state_dict()
     for member in (0, 1):
         name = f"members.{member}.body.own"
         weights[name] = weights[name][order]
         weights[f"members.{member}.body.kind"] = weights[f"members.{member}.body.kind"][order]
-    for name in ("center", "scale", "keys"):
+    for name in ("center", "scale", "keys", "relations"):
         weights[name] = other.state_dict()[name]
     other.load_state_dict(weights)
     np.testing.assert_allclose(
@@ -123,6 +127,27 @@ def test_reasons_from_one_windows_tokens_are_those_of_windows_with_a_channel_exc
         found = session.run(["hazard"], {"values": window[None]})[0]
         assert found.shape == (C + 2, 4)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", [Scaling(CENTER, SCALE), IN_REGIME], ids=["plain", "regimes"])
+def test_a_channel_is_exchanged_with_its_deviation_and_the_others_keep_theirs(scaling: Scaling) -> None:
+    net = network(scaling, relations=RELATIONS)
+    graph = export_reasons(net, Calibration(), W, (1.0,) * C)
+    assert graph is not None
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    window = windows(1)[0]
+    window[:, 4] = np.nan_to_num(window[:, 4], nan=9.0)
+    found = session.run(["hazard"], {"values": window[None]})[0]
+    inputs = net.inputs(torch.from_numpy(window)[None])
+    level = net.scaled_levels()
+    for channel in range(C):
+        given = inputs.clone()
+        given[:, channel] = (level[:, channel] @ inputs[0, 3 * C :]) if len(level) else 0.0
+        given[:, C + channel], given[:, 2 * C + channel] = 1.0, 0.0
+        with torch.inference_mode():
+            logits = torch.stack([member.last(given) for member in net.members]).mean(0)
+        np.testing.assert_allclose(found[channel], sigmoid(logits.numpy()[0]), atol=1e-5)
+    np.testing.assert_allclose(found[C], sigmoid(NetworkModel(net).logits(window[None])[0]), atol=1e-5)
 
 
 def test_a_network_that_mixes_channels_first_knows_no_cheap_reasons() -> None:

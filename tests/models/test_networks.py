@@ -20,6 +20,9 @@ SETTINGS = {
 }
 
 
+RELATIONS = np.array([[2.0, -1.8, 0.1], [-1.8, 2.0, 0.0], [0.1, 0.0, 1.0]], np.float32)
+
+
 def config(name: str, **network: object) -> ModelConfig:
     fields = {"name": name, "hidden": 8, "seed": 0} | SETTINGS[name] | network
     return ModelConfig(
@@ -31,7 +34,8 @@ def config(name: str, **network: object) -> ModelConfig:
 
 def network(name: str, **kwargs: object) -> HazardNetwork:
     torch.manual_seed(0)
-    built = build(config(name, **kwargs), Scaling((1.0, -2.0, 0.0), (2.0, 1.0, 5.0)), ["number"] * C)
+    scaling = Scaling((1.0, -2.0, 0.0), (2.0, 1.0, 5.0))
+    built = build(config(name, **kwargs), scaling, ["number"] * C, relations=RELATIONS)
     # The head starts near zero; here differences must be seen.
     for member in built.members:
         torch.nn.init.normal_(member.head.weight)

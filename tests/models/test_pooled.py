@@ -114,7 +114,7 @@ def test_a_network_with_failure_modes_starts_from_the_fleet_and_keeps_its_modes(
     from models.scaling import fit_scaling
 
     scaling = fit_scaling([plants()["a"].train[0].values])
-    network = build(CONFIG, scaling, ["vibration", "ratio"], num_modes=2)
+    network = build(CONFIG, scaling, ["vibration", "ratio"], num_modes=2, relations=np.eye(2, dtype=np.float32))
     modes = network.members[0].head.weight[4:].detach().clone()
     anchor = Anchor.of(shared, 0.5)
     stem = network.members[0].body.stem.weight

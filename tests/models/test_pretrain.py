@@ -30,6 +30,9 @@ KEYED = Scaling(
 )  # fmt: skip
 
 
+RELATIONS = ((2.0, -1.8, 0.1), (-1.8, 2.0, 0.0), (0.1, 0.0, 1.0))
+
+
 def config(**more: object) -> ModelConfig:
     fields = {
         "kernel": KERNEL, "layers": 3, "hidden": 16, "channel_hidden": 8, "members": 2, "dropout": 0.0, "crop": 32,
@@ -43,7 +46,8 @@ def config(**more: object) -> ModelConfig:
 
 def untrained(scaling: Scaling = PLAIN, **more: object) -> HazardNetwork:
     torch.manual_seed(0)
-    return build(config(**more), scaling, [channel.kind for channel in CHANNELS])
+    kinds = [channel.kind for channel in CHANNELS]
+    return build(config(**more), scaling, kinds, relations=np.array(RELATIONS, np.float32))
 
 
 def machine(seed: int, *, usable: bool = True, steps: int = 100) -> Sequence:
@@ -68,7 +72,7 @@ def guessed(network: HazardNetwork, given: torch.Tensor, hiding: Hiding) -> torc
     torch.manual_seed(1)
     decoder, member = Decoder(16), cast(Member, network.members[0])
     with torch.inference_mode():
-        return guesses(member, decoder, network.eval().inputs(given), hiding)
+        return guesses(member, decoder, network.covered(network.eval().inputs(given), hiding.hidden), hiding)
 
 
 @pytest.mark.parametrize("scaling", [PLAIN, KEYED])

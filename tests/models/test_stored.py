@@ -30,6 +30,9 @@ SETTINGS = {"channels": (4, 2), "tcn": (3, 2), "gru": (4, 1)}
 KINDS = ["number"] * C
 
 
+RELATIONS = np.array([[2.0, 0.0, -1.8], [0.0, 1.0, 0.0], [-1.8, 0.0, 2.0]], np.float32)
+
+
 def config(name: str, **changes: object) -> ModelConfig:
     kernel, layers = SETTINGS[name]
     known = {"name": name, "hidden": 8, "channel_hidden": 8, "kernel": kernel, "layers": layers} | changes
@@ -39,9 +42,11 @@ def config(name: str, **changes: object) -> ModelConfig:
     )  # fmt: skip
 
 
-def network(name: str, scaling: Scaling = PLAIN, **changes: object) -> HazardNetwork:
+def network(
+    name: str, scaling: Scaling = PLAIN, relations: np.ndarray | None = None, **changes: object
+) -> HazardNetwork:
     torch.manual_seed(0)
-    made = build(config(name, **changes), scaling, KINDS, used=(0, 2), num_modes=2)
+    made = build(config(name, **changes), scaling, KINDS, used=(0, 2), num_modes=2, relations=relations)
     for member in made.members:
         torch.nn.init.normal_(member.head.weight)
     return made.eval()
@@ -55,8 +60,11 @@ def windows() -> np.ndarray:
 
 @pytest.mark.parametrize("name", sorted(BODIES))
 @pytest.mark.parametrize(("scaling", "members"), [(PLAIN, 1), (IN_REGIMES, 2)], ids=["plain", "in regimes"])
-def test_a_network_comes_back_out_of_its_weights(name: str, scaling: Scaling, members: int) -> None:
-    net = network(name, scaling, members=members)
+@pytest.mark.parametrize("relations", [None, RELATIONS], ids=["values alone", "with deviations"])
+def test_a_network_comes_back_out_of_its_weights(
+    name: str, scaling: Scaling, members: int, relations: np.ndarray | None
+) -> None:
+    net = network(name, scaling, relations, members=members)
     found = restored(config(name, members=members), scaling, KINDS, weights_of(net), num_modes=2)
     assert {t.device.type for t in found.state_dict().values()} == {"cpu"}
     for one, other in zip(NetworkModel(net).answers(windows()), NetworkModel(found).answers(windows()), strict=True):
