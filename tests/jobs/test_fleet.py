@@ -164,16 +164,16 @@ def test_a_plant_goes_the_whole_way_and_its_counts_are_those_of_evaluate(
     assert part.num_failures == part.oracle.num_caught == 2
     told = report.as_json()
     assert {"model", "baseline", "no_sensor", "oracle", "share"} <= set(told)
-    assert told["seeds"] == [201] and told["plants"][0]["plant"] == "harbor" and told["simulated"]
+    assert told["seeds"] == [301] and told["plants"][0]["plant"] == "harbor" and told["simulated"]
     assert set(told["steps"]) == {"simulate", "ingest", "train", "judge"}
-    assert small.plants() == ["fleet-harbor-201"]
+    assert small.plants() == ["fleet-harbor-301"]
     screen = Console(width=200, file=StringIO())
     screen.print(report.render())
     told_to_people = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "fleet: 10 machines and 100 days a plant" in told_to_people
     assert "Of 2 failures that an alarm could have announced" in told_to_people
 
-    raw = small.path / "fleet" / "harbor-201" / "harbor" / "failures.csv"
+    raw = small.path / "fleet" / "harbor-301" / "harbor" / "failures.csv"
     written = raw.stat().st_mtime_ns
     again = benchmark.run(small, progress=Silent(), name="fleet", subset="harbor", seeds=1)
     assert raw.stat().st_mtime_ns == written, "a fleet that is whole was simulated again"
