@@ -7,11 +7,8 @@ the alias, written last and atomically, so that serving and `status` never impor
 from __future__ import annotations
 
 import json
-import logging
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.files import write_atomically
 from cluster.home import Home
+from cluster.mlflow_client import mlflow_client, saying
 from cluster.places import Place, placed
 from cluster.stores import explained
-from models.errors import InputError, MillwrightError, NotFoundError
+from models.errors import InputError, NotFoundError
 from models.source import checked_name
 
 if TYPE_CHECKING:
@@ -89,9 +87,9 @@ def register(
     """
     if not (folder / "manifest.json").is_file():
         raise InputError("Not a bundle", expected="a folder with manifest.json", found="none", where=folder)
-    pointer, client = _pointer(home, plant), _client(home)
+    pointer, client = _pointer(home, plant), mlflow_client(home)
     tags = {_VERSION: version, "kind": kind, "reason": reason, "plant": plant}
-    with _saying("register the champion"):
+    with saying("register the champion"):
         number = _version_number(client, plant, version)
         if number is None:
             made = client.create_model_version(plant, source=_uri(folder), run_id=run_id, tags=tags)
@@ -114,7 +112,7 @@ class Tracking:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._client = _client(home)
+        self._client = mlflow_client(home)
         self._experiments: dict[str, str] = {}
         self._open: set[str] = set()
 
@@ -132,14 +130,14 @@ class Tracking:
     ) -> str:
         """Begin a run; ``parent`` is the run id of the study it belongs to. Returns its run id."""
         all_tags = {_NAME: name, **(tags or {})} | ({_PARENT: parent} if parent else {})
-        with _saying("start a run"):
+        with saying("start a run"):
             run = self._client.create_run(self._experiment(experiment), tags=all_tags)
         self._open.add(run.info.run_id)
         return str(run.info.run_id)
 
     def reopen(self, run_id: str) -> None:
         """Go on with a run of an earlier process. Raises MillwrightError where the registry does not have it."""
-        with _saying("go on with a run"):
+        with saying("go on with a run"):
             self._client.update_run(run_id, status="RUNNING")
         self._open.add(run_id)
 
@@ -159,7 +157,7 @@ class Tracking:
         values = [Metric(key, float(value), now_ms, step) for key, value in (metrics or {}).items()]
         settings = [Param(key, str(value)) for key, value in (params or {}).items()]
         about = [RunTag(key, str(value)) for key, value in (tags or {}).items()]
-        with _saying("log to a run"):
+        with saying("log to a run"):
             first = settings[:_MOST_TAGS]
             self._client.log_batch(run_id, metrics=values[:_MOST_METRICS], params=first, tags=about[:_MOST_TAGS])
             for start in range(_MOST_TAGS, len(settings), _MOST_TAGS):
@@ -167,7 +165,7 @@ class Tracking:
 
     def keep(self, run_id: str, name: str, text: str) -> None:
         """A small file beside a run, among MLflow's artifacts."""
-        with _saying("keep a file of a run"):
+        with saying("keep a file of a run"):
             try:
                 self._client.log_text(run_id, text, name)
             except ImportError as error:
@@ -181,7 +179,7 @@ class Tracking:
                 raise explained(self._home.artifacts, error) from None
 
     def end(self, run_id: str, ok: bool = True) -> None:
-        with _saying("end a run"):
+        with saying("end a run"):
             self._client.set_terminated(run_id, status="FINISHED" if ok else "FAILED")
         self._open.discard(run_id)
 
@@ -202,7 +200,7 @@ def studies(home: Home, plant: str) -> pd.DataFrame:
     import pandas as pd
 
     home.of(plant)
-    client = _client(home)
+    client = mlflow_client(home)
     runs = _runs(client, plant)
     names = {run.info.run_id: run.info.run_name for run in runs}
     rows = [
@@ -252,25 +250,6 @@ def _uri(place: Place) -> str:
     return place.resolve().as_uri() if isinstance(place, Path) else place.url
 
 
-def tracking_uri(home: Home) -> str:
-    return home.settings.registry.uri or f"sqlite:///{home.registry / 'mlflow.db'}"
-
-
-def _client(home: Home) -> Any:
-    """An MLflow client that says nothing and sends nothing; SQLite's tables are made at the first use."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    home.registry.mkdir(parents=True, exist_ok=True)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):  # importing MLflow sets its own level
-        logging.getLogger(name).setLevel(logging.ERROR)
-    uri = tracking_uri(home)
-    with _saying("open the registry"):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
 def _version_number(client: Any, plant: str, version: str) -> str | None:
     """MLflow's number of our version; makes the plant's registered model where there is none."""
     from mlflow.exceptions import MlflowException
@@ -286,15 +265,3 @@ def _version_number(client: Any, plant: str, version: str) -> str | None:
 
 def _pointer(home: Home, plant: str) -> Path:
     return home.of(plant).champion
-
-
-@contextmanager
-def _saying(what: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise MillwrightError(
-            f"MLflow could not {what}", found=str(error).splitlines()[0], do="Check registry.uri and its server"
-        ) from error

@@ -35,7 +35,7 @@ from jobs.tuning.budget import parse_budget
 from jobs.tuning.journal import FILE, Facts, Journal
 from jobs.tuning.live import Live
 from jobs.tuning.page import write_page
-from jobs.tuning.report import PlantStudy, TuneReport, counted, outcomes
+from jobs.tuning.report import PlantStudy, TuneReport, counted, hours, outcomes
 from jobs.tuning.resuming import require_resumable
 from jobs.tuning.search import PlantSearch, batch_size
 from jobs.tuning.space import Space, find_space, parse_space
@@ -195,7 +195,9 @@ def _starts_only(study: Study) -> bool:
 
 def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Tracking) -> _Plant:
     journal = Journal(home.of(study.plant).studies / facts.name(), study.plant, facts)
+    owner = home.settings.plants[study.plant].owner if study.plant in home.settings.plants else None
     tags = {"plant": study.plant, "data_version": study.data_version, "code_version": facts.code}
+    tags |= {"owner": owner} if owner else {}
     track = TrackTrials(tracking, journal, tags | {"study": facts.name()})
     data = ray.put(study)
     bundles = reference(bundle_folder(home, study.plant, "x").parent)
@@ -262,6 +264,9 @@ def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:
         state = journal.state_of(best.number).read_bytes()
         tasks.insert(0, fit_network.remote(plant.data, bundles, best.settings, state))
     candidates = ray.get(tasks)
+    seconds = {c.kind: c.seconds for c in candidates}
+    cores, gpus = hours(journal.trials, seconds)
+    plant.track.tracking.log(plant.track.parent(), metrics={"core_hours": cores, "gpu_hours": gpus})
     champion = crown(home, study.plant, candidates, tracking=plant.track.tracking, run_id=plant.track.parent())
     journal.write()
     if journal.over:
@@ -271,13 +276,14 @@ def _outcome(home: Home, plant: _Plant, studies: PlantStudies) -> PlantStudy:
         name=study.plant, trials=journal.facts.trials, finished=counted(journal.trials, "finished", "stopped"),
         resumed=journal.resumed, study=places.reference(journal.folder / FILE), budget_ended=not journal.over,
         epochs_run=sum(n for (name, _), n in studies.epochs_run.items() if name == study.plant),
+        owner=plant.track.tags.get("owner"), core_hours=round(cores, 6), gpu_hours=round(gpus, 6),
         stopped=outcomes(journal), fleet=study.fleet.version if study.fleet else None,
         outcomes=[t.model_dump(mode="json", exclude={"params", "rungs", "losses"}) for t in journal.trials],
         best={
             "kind": champion.kind, "version": champion.version,
             "log_likelihood": {c.kind: c.log_likelihood for c in candidates},
             "config": plant.search.configuration(best) if best else {}, "trial": best.number if best else None,
-            "num_failures": study.num_failures, "seconds": {c.kind: c.seconds for c in candidates},
+            "num_failures": study.num_failures, "seconds": seconds,
             "against": against(champion, candidates),
         },
     )  # fmt: skip

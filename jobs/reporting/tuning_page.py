@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.reporting.page import template
 from jobs.reporting.tuning_plots import MARKS, importance_plot, learning_plot, parallel_plot, spoken, written
-from jobs.reporting.tuning_words import cost, cost_text, headline, interval, kind, state_of, summary, sureness, why
+from jobs.reporting.tuning_words import cost_text, headline, interval, kind, state_of, summary, sureness, why
 from jobs.tuning.report import PlantStudy, TuneReport
 from jobs.tuning.search import PlantSearch
 from jobs.tuning.sureness import FEWEST, importance
@@ -45,20 +45,18 @@ def render(report: TuneReport, searches: Mapping[str, PlantSearch], *, origin: s
 
 def _tiles(report: TuneReport, searches: Mapping[str, PlantSearch]) -> Iterator[tuple[str, str]]:
     trials = [trial for search in searches.values() for trial in search.journal.trials]
-    cores, gpus = (sum(part) for part in zip((0.0, 0.0), *(cost(p, searches.get(p.name)) for p in report.plants),
-                                             strict=True))  # fmt: skip
     yield str(len(report.plants)), "plant" if len(report.plants) == 1 else "plants"
     yield f"{sum(t.over for t in trials)} of {sum(p.trials for p in report.plants)}", "trials ended"
     yield str(sum(t.state == "stopped" for t in trials)), "stopped by comparison"
-    yield f"{cores:.2f}", "core-hours"
-    yield f"{gpus:.2f}", "GPU-hours"
+    yield f"{sum(plant.core_hours for plant in report.plants):.2f}", "core-hours"
+    yield f"{sum(plant.gpu_hours for plant in report.plants):.2f}", "GPU-hours"
 
 
 def _plant(plant: PlantStudy, search: PlantSearch | None) -> dict[str, Any]:
     best = plant.best
     found: dict[str, Any] = {
         "name": plant.name, "why": why(plant, search), "sure": list(sureness(plant, search)),
-        "stopped": _stopped(plant), "cost": cost_text(*cost(plant, search)), "candidates": list(_candidates(best)),
+        "stopped": _stopped(plant), "cost": cost_text(plant), "candidates": list(_candidates(best)),
         "figures": [], "notes": [], "settings": [], "trials": [], "columns": [],
     }  # fmt: skip
     if search is None or not search.journal.trials:

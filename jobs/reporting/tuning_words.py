@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.evaluation.verdict import ENOUGH
 from jobs.tuning.journal import IN_WORDS, USABLE, Trial
-from jobs.tuning.report import PlantStudy, TuneReport
+from jobs.tuning.report import PlantStudy, TuneReport, by_owner
 from jobs.tuning.search import PlantSearch
 from jobs.tuning.sureness import FEWEST, runners_up
 
@@ -46,6 +46,8 @@ def summary(report: TuneReport, searches: Mapping[str, PlantSearch]) -> Iterator
     told = [f"{wrong[s]} {IN_WORDS[s]}" for s in ("diverged", "out_of_memory", "invalid", "failed") if wrong[s]]
     if told:
         yield f"Trials that went wrong: {', '.join(told)}; each with its reason in the tables below."
+    if any(report.owners):
+        yield f"Cost by owner: {'; '.join(by_owner(report))}."
     yield "All of this is judged on the time that also made the choices. `millwright evaluate` judges on time unseen."
 
 
@@ -126,15 +128,9 @@ def interval(gain: Mapping[str, Any] | None) -> tuple[str, str]:
     return f"{gain['value']:+.4f}", "no interval" if low is None else f"{low:+.4f} to {high:+.4f}"
 
 
-def cost(plant: PlantStudy, search: PlantSearch | None) -> tuple[float, float]:
-    """Core-hours and GPU-hours: one core a trial and a baseline, and a trial's share of a GPU."""
-    trials = search.journal.trials if search is not None else []
-    baselines = sum(s for name, s in plant.best.get("seconds", {}).items() if name != "network")
-    return (sum(t.seconds for t in trials) + baselines) / 3600, sum(t.seconds * t.gpu for t in trials) / 3600
-
-
-def cost_text(cores: float, gpus: float) -> str:
-    return f"Cost: {cores:.3f} core-hours, {gpus:.3f} GPU-hours."
+def cost_text(plant: PlantStudy) -> str:
+    whose = f", for {plant.owner}" if plant.owner else ""
+    return f"Cost: {plant.core_hours:.3f} core-hours, {plant.gpu_hours:.3f} GPU-hours{whose}."
 
 
 def state_of(trial: Trial) -> str:

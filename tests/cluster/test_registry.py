@@ -107,7 +107,7 @@ def test_trials_belong_to_their_study_and_keep_parameters_and_metrics(home: Home
         tracking.end(study)
     frame = studies(home, "harbor")
     assert frame[["study", "trial", "status", "hidden", "loss"]].to_dict("records") == [
-        {"study": "study-1", "trial": "trial-1", "status": "FINISHED", "hidden": "32", "loss": 0.25}
+        {"study": "study-1", "trial": "trial-1", "status": "FINISHED", "hidden": 32, "loss": 0.25}
     ]
     assert len(studies(home, "ridge")) == 0
 

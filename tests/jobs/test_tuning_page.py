@@ -11,11 +11,11 @@ import pytest
 
 from cluster.home import open_home
 from jobs.reporting.tuning_page import render
-from jobs.reporting.tuning_words import cost, sureness, why
+from jobs.reporting.tuning_words import sureness, why
 from jobs.study import Candidate
 from jobs.tuning.journal import Facts, Journal, Trial
 from jobs.tuning.page import write_page
-from jobs.tuning.report import PlantStudy, TuneReport, counted, outcomes
+from jobs.tuning.report import PlantStudy, TuneReport, counted, hours, outcomes
 from jobs.tuning.search import PlantSearch
 from jobs.tuning.space import find_space, parse_space
 from jobs.tuning.sureness import FEWEST, against, difference, importance, runners_up
@@ -64,8 +64,10 @@ def studied(search: PlantSearch, **changes: Any) -> PlantStudy:
         "trial": best.number if best else None, "num_failures": 31, "seconds": {c.kind: c.seconds for c in candidates},
         "against": against(candidates[0], candidates),
     }  # fmt: skip
+    cores, gpus = hours(journal.trials, told["seconds"])
     return PlantStudy(
-        name=journal.plant, trials=len(journal.trials), finished=counted(journal.trials, "finished", "stopped"),
+        owner="anna", core_hours=cores, gpu_hours=gpus, name=journal.plant, trials=len(journal.trials),
+        finished=counted(journal.trials, "finished", "stopped"),
         resumed=False, stopped=outcomes(journal), best=told | changes,
     )  # fmt: skip
 
@@ -125,9 +127,21 @@ def test_the_page_says_what_was_chosen_why_and_how_sure_that_is(tmp_path: Path) 
 
 def test_cost_is_a_core_a_trial_and_a_baseline_and_the_share_of_a_gpu(tmp_path: Path) -> None:
     search = searched(tmp_path, trials_of(11))  # 36 s each, ten of them with a quarter of a GPU; baselines 72 s each
-    cores, gpus = cost(studied(search), search)
+    study = studied(search)
+    cores, gpus = study.core_hours, study.gpu_hours
     assert cores == pytest.approx((11 * 36 + 2 * 72) / 3600) and gpus == pytest.approx(10 * 36 * 0.25 / 3600)
-    assert "Cost: 0.150 core-hours, 0.025 GPU-hours." in text_of(page_of(search))
+    said = text_of(page_of(search))
+    assert "Cost: 0.150 core-hours, 0.025 GPU-hours, for anna." in said
+    assert "Cost by owner: anna 0.150 core-hours, 0.025 GPU-hours (1 plant)." in said
+
+
+def test_costs_add_up_by_owner(tmp_path: Path) -> None:
+    study = studied(searched(tmp_path, trials_of(11)))
+    report = TuneReport(plants=[study, study, study.model_copy(update={"owner": None})])
+    assert report.model_dump()["owners"] == {
+        "": {"plants": 1, "core_hours": 0.15, "gpu_hours": 0.025},
+        "anna": {"plants": 2, "core_hours": 0.3, "gpu_hours": 0.05},
+    }
 
 
 def test_the_setting_that_made_the_loss_is_the_weightiest_and_few_trials_say_nothing(tmp_path: Path) -> None:
