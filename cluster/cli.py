@@ -180,10 +180,11 @@ def promote(
 
 @_verb("benchmark")
 def benchmark(
-    name: Annotated[str, typer.Argument(help="`cmapss`, `azure`, or `fleet`, which is simulated.")],
-    data: Annotated[Path | None, typer.Option(help="The folder of its files; none for `fleet`.")] = None,
+    name: Annotated[str, typer.Argument(help="`cmapss`, `azure`; `fleet` and `unseen`, which are simulated.")],
+    data: Annotated[Path | None, typer.Option(help="The folder of its files; none where it is simulated.")] = None,
     subset: Annotated[
-        str | None, typer.Option(help="FD001 to FD004 [FD001]; hourly or daily [both]; a plant of the fleet [all].")
+        str | None,
+        typer.Option(help="cmapss: FD001 to FD004 [FD001]; azure: hourly, daily; fleet: a plant; unseen: plant, type."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed.")] = 3,
 ) -> None: ...

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from cluster.home import Home
 from cluster.report import Progress, Report
-from jobs.benchmarks import azure, cmapss, fleet
+from jobs.benchmarks import azure, cmapss, fleet, unseen
 from models.errors import InputError
 
-BENCHMARKS: Mapping[str, Callable[..., Report]] = {"azure": azure.run, "cmapss": cmapss.run, "fleet": fleet.run}
-MAKES_ITS_DATA = frozenset({"fleet"})
+BENCHMARKS: Mapping[str, Callable[..., Report]] = {
+    "azure": azure.run, "cmapss": cmapss.run, "fleet": fleet.run, "unseen": unseen.run,
+}  # fmt: skip
+MAKES_ITS_DATA = frozenset({"fleet", "unseen"})
 
 
 def run(

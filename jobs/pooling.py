@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -43,29 +44,48 @@ def fleet_of(
     After ``most_s`` the training ends at its next epoch; what it has by then is a version of its own. A training that
     diverges is told, and there is no fleet.
     """
-    config = home.settings.model
+    able = teachers(studies)
+    if len(able) < 2 or home.settings.model.network.name != "channels":
+        return _standing(home, studies)
+    (fleet,) = fleets_of(home, home.registry / "fleet", [able], progress=progress, most_s=most_s)
+    return fleet
+
+
+def teachers(studies: Sequence[Study]) -> list[Study]:
+    """Those that have failures and share the clock of most of them, by name."""
     able = [study for study in studies if study.num_failures]
     clocks = [study.config.clock for study in able]
-    if len(able) < 2 or config.network.name != "channels":
-        return _standing(home, studies)
-    clock = max(clocks, key=lambda one: (clocks.count(one), one.step_s))
-    able = sorted((study for study in able if study.config.clock == clock), key=lambda study: study.plant)
-    config = config.model_copy(update={"clock": clock})
-    version = _version(home, able, config)
-    fleets = home.registry / "fleet"
-    fleets.mkdir(parents=True, exist_ok=True)
-    with alone(fleets / "lock", "the fleet's network", progress):
-        folder = fleets / version
-        if (folder / ABOUT).is_file():
-            return _read(folder)
-        progress.step(f"Train the fleet's network on {', '.join(study.plant for study in able)}")
-        try:
-            fleet: Fleet = ray.get(_fit.remote(able, config, version, most_s))
-        except InputError as error:
-            progress.note(f"There is no fleet to start from. {error}")
-            return None
-        _keep(home, fleet, config)
-    return fleet
+    clock = max(clocks, key=lambda one: (clocks.count(one), one.step_s), default=None)
+    return sorted((study for study in able if study.config.clock == clock), key=lambda study: study.plant)
+
+
+def fleets_of(
+    home: Home, shelf: Path, asked: Sequence[Sequence[Study]], *, progress: Progress, most_s: float | None = None
+) -> list[Fleet | None]:
+    """A network for each of these sets of plants; those that are not on the ``shelf`` are trained, a core each.
+
+    None for one whose training diverged, which is told.
+    """
+    shelf.mkdir(parents=True, exist_ok=True)
+    found: list[Fleet | None] = []
+    with alone(shelf / "lock", "the fleet's network", progress):
+        tasks: dict[int, Any] = {}
+        for number, studies in enumerate(asked):
+            config = home.settings.model.model_copy(update={"clock": studies[0].config.clock})
+            version = _version(home, studies, config)
+            found.append(_read(shelf / version) if (shelf / version / ABOUT).is_file() else None)
+            if found[-1] is None:
+                progress.step(f"Train the fleet's network on {', '.join(study.plant for study in studies)}")
+                tasks[number] = _fit.remote(list(studies), config, version, most_s)
+        for number, task in tasks.items():
+            try:
+                fleet: Fleet = ray.get(task)
+            except InputError as error:
+                progress.note(f"There is no fleet to start from. {error}")
+                continue
+            _keep(home, shelf, fleet)
+            found[number] = fleet
+    return found
 
 
 def adopt(study: Study, fleet: Fleet, bundles: Place) -> Candidate:
@@ -139,9 +159,9 @@ def _learned(home: Home, config: ModelConfig) -> str:
     return hashlib.sha256((config.digest() + home.settings.split.model_dump_json()).encode()).hexdigest()
 
 
-def _keep(home: Home, fleet: Fleet, config: ModelConfig) -> None:
+def _keep(home: Home, shelf: Path, fleet: Fleet) -> None:
     """The weights first, then what says that they are there, and whole."""
-    folder = home.registry / "fleet" / fleet.version
+    folder, config = shelf / fleet.version, home.settings.model.model_copy(update={"clock": fleet.clock})
     write_atomically(folder / WEIGHTS, fleet.shared)
     about = {"format": FORMAT, "plants": fleet.plants, "num_failures": fleet.num_failures}
     about |= {"clock": fleet.clock.model_dump(), "learned": _learned(home, config)}

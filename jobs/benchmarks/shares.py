@@ -14,56 +14,28 @@ would differ with other machines under these fitted models. D draws, H threshold
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from jobs.evaluation.allowed import DRAWS, RATES, Counts, Floats, counts_of, ratio, total, weights
 from jobs.evaluation.judging import Judged
 from jobs.evaluation.results import Figure
-from models.episodes import HOURS_A_MONTH
-from models.metrics import Draws, Sample
 
 KINDS = ("network", "trees", "no_sensor", "oracle")
 BASELINES = ("trees", "no_sensor")
-RATES = (0.1, 0.2, 0.5, 1.0)  # false alarms a machine-month, about what a planner would still look into
-DRAWS, SEED = 1000, 0
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Alarms:
-    """One candidate: failures caught and false alarms [H, M] by threshold and machine; ``own`` is its own threshold."""
-
-    caught: Floats
-    false: Floats
-    own: int
-
-    def allowed(self, weight: Floats) -> Floats:
-        """False alarms [D] under its own threshold, each machine counted as ``weight`` [D, M] says."""
-        found: Floats = weight @ self.false[self.own]
-        return found
-
-    def most_within(self, allowed: Floats, weight: Floats) -> Floats:
-        """Most failures caught [D] under one threshold with at most ``allowed`` [D] false alarms; 0 where none has."""
-        caught, false = weight @ self.caught.T, weight @ self.false.T
-        found: Floats = np.where(false <= allowed[:, None] + 1e-9, caught, 0.0).max(axis=1)
-        return found
 
 
 @dataclass(frozen=True)
 class Case:
-    """One plant of one seed, judged; ``failures`` and ``months`` [M] by machine."""
+    """One plant of one seed, judged."""
 
     plant: str
     seed: int
-    alarms: Mapping[str, Alarms]
+    counts: Counts
     champion: str
-    failures: Floats
-    months: Floats
 
 
 class Caught(BaseModel):
@@ -110,68 +82,41 @@ class Shares(BaseModel):
 
 def case_of(plant: str, seed: int, judged: Judged, champion: str) -> Case:
     """The counts behind a judged plant, whose first candidate must be the network."""
-    machines, machine, ticks = np.unique(judged.ticks["machine"].to_numpy(), return_inverse=True, return_counts=True)
-    found = {c.kind: c for c in judged.result.all.candidates}
-
-    def count(rows: NDArray[np.int64]) -> Floats:
-        return np.bincount(machine[rows], minlength=len(machines)).astype(np.float64)
-
-    alarms = {}
-    for kind in KINDS:
-        swept = judged.swept[kind]
-        own = next(place for place, one in enumerate(swept) if one.threshold == found[kind].threshold)
-        caught, false = (np.stack([count(getattr(one, name)) for one in swept]) for name in ("caught", "false"))
-        alarms[kind] = Alarms(caught, false, own)
-    failures = count(judged.swept["network"][0].failures)
-    months = ticks.astype(np.float64) * (judged.result.scored_every / HOURS_A_MONTH)
-    return Case(plant, seed, alarms, champion, failures, months)
+    return Case(plant, seed, counts_of(judged, KINDS), champion)
 
 
 def shares(cases: Sequence[Case], *, draws: int = DRAWS) -> Shares:
     """All figures of some cases together: counts are summed over them before any ratio is taken."""
-    weights = [_weights(case, draws) for case in cases]
-    sums = _sums(cases, weights)
+    drawn = [weights(len(case.counts.failures), case.seed, *case.plant.encode(), draws=draws) for case in cases]
+    sums = _sums(cases, drawn)
 
     def caught(kind: str) -> Caught:
-        return Caught(num_caught=round(sums[kind][0]), caught=_figure(_ratio(sums[kind], sums["failures"])))
+        return Caught(num_caught=round(sums[kind][0]), caught=ratio(sums[kind], sums["failures"]))
 
     return Shares(
-        num_machines=sum(len(case.failures) for case in cases), num_failures=round(sums["failures"][0]),
+        num_machines=sum(len(case.counts.failures) for case in cases), num_failures=round(sums["failures"][0]),
         machine_months=round(float(sums["months"][0]), 2), false_alarms=round(sums["allowed"][0]),
         model=caught("network"), baseline=caught("trees"), no_sensor=caught("no_sensor"), better=caught("better"),
         oracle=caught("oracle"), champion=caught("champion"), share=_way(sums, "network"),
-        champion_share=_way(sums, "champion"), at_rates=[_at(rate, _sums(cases, weights, rate)) for rate in RATES],
+        champion_share=_way(sums, "champion"), at_rates=[_at(rate, _sums(cases, drawn, rate)) for rate in RATES],
     )  # fmt: skip
 
 
-def _weights(case: Case, draws: int) -> Floats:
-    """[1 + D, M]: every machine once, then the draws, equal for a case wherever it is counted."""
-    machines = len(case.failures)
-    rng = np.random.default_rng([SEED, case.seed, *case.plant.encode()])
-    return np.concatenate([np.ones((1, machines)), Draws.of(machines, rng=rng, draws=draws).weight])
-
-
-def _sums(cases: Sequence[Case], weights: Sequence[Floats], rate: float | None = None) -> dict[str, Floats]:
+def _sums(cases: Sequence[Case], drawn: Sequence[Floats], rate: float | None = None) -> dict[str, Floats]:
     """Sums over the cases [1 + D] of what each candidate catches within a rate of false alarms, or the network's."""
     names = (*KINDS, "champion", "failures", "months", "allowed")
     plants: dict[str, dict[str, list[Floats]]] = {}
-    for case, weight in zip(cases, weights, strict=True):
-        allowed = case.alarms["network"].allowed(weight) if rate is None else rate * (weight @ case.months)
-        found = {kind: case.alarms[kind].most_within(allowed, weight) for kind in KINDS}
-        found |= {"champion": found[case.champion], "failures": weight @ case.failures}
-        found |= {"months": weight @ case.months, "allowed": allowed}
+    for case, weight in zip(cases, drawn, strict=True):
+        counts = case.counts
+        allowed = counts.alarms["network"].allowed(weight) if rate is None else rate * (weight @ counts.months)
+        found = {kind: counts.alarms[kind].most_within(allowed, weight) for kind in KINDS}
+        found |= {"champion": found[case.champion], "failures": weight @ counts.failures}
+        found |= {"months": weight @ counts.months, "allowed": allowed}
         for name in names:
             plants.setdefault(case.plant, {}).setdefault(name, []).append(found[name])
-    sums = [{name: _sum(parts) for name, parts in own.items()} for own in plants.values()]
-    total = {name: _sum([own[name] for own in sums]) for name in names}
-    return total | {"better": _sum([np.maximum(*(own[kind] for kind in BASELINES)) for own in sums])}
-
-
-def _sum(parts: Sequence[Floats]) -> Floats:
-    """Over the draws that all have: a case of a single machine has none."""
-    length = min(len(part) for part in parts)
-    found: Floats = np.sum([part[:length] for part in parts], axis=0)
-    return found
+    sums = [{name: total(parts) for name, parts in own.items()} for own in plants.values()]
+    found = {name: total([own[name] for own in sums]) for name in names}
+    return found | {"better": total([np.maximum(*(own[kind] for kind in BASELINES)) for own in sums])}
 
 
 def _at(rate: float, sums: Mapping[str, Floats]) -> AtRate:
@@ -184,15 +129,4 @@ def _at(rate: float, sums: Mapping[str, Floats]) -> AtRate:
 
 def _way(sums: Mapping[str, Floats], kind: str) -> Figure:
     """The share of the way from the better baseline to the oracle, without meaning where the oracle is not ahead."""
-    return _figure(_ratio(sums[kind] - sums["better"], sums["oracle"] - sums["better"]))
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """NaN where the second is not positive."""
-    return np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan)
-
-
-def _figure(values: Floats) -> Figure:
-    found = Sample(float(values[0]), values[1:]).estimate()
-    value, low, high = (round(x, 4) if math.isfinite(x) else None for x in (found.value, found.low, found.high))
-    return Figure(value=value, low=low, high=high)
+    return ratio(sums[kind] - sums["better"], sums["oracle"] - sums["better"])

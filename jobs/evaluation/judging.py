@@ -39,7 +39,7 @@ from models.spec import BundleSpec
 from models.split import Split
 from models.thresholds import Swept, alarm_threshold, caught_within, sweep
 
-COMPARED = {"network", "trees", "no_sensor", "kaplan_meier"}  # with the champion, draw by draw
+COMPARED = {"network", "trees", "no_sensor", "as_new", "kaplan_meier"}  # with the champion, draw by draw
 DRAWS, DRAWS_OF_PARTS = 200, 100
 SEED = 0  # of the bootstrap
 NEVER = 1.01  # a threshold that no probability reaches

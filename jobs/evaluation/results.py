@@ -17,7 +17,8 @@ from models.thresholds import Swept
 
 LABEL: dict[str, str] = {
     "network": "network", "trees": "gradient-boosted trees", "no_sensor": "no sensor (age and error log)",
-    "always_healthy": "always healthy", "kaplan_meier": "always on alarm (Kaplan-Meier risk for all)",
+    "as_new": "the fleet's network, which never saw this plant", "always_healthy": "always healthy",
+    "kaplan_meier": "always on alarm (Kaplan-Meier risk for all)",
     "oracle": "oracle (knows the truth)",
 }  # fmt: skip
 
@@ -32,6 +33,12 @@ class Figure(BaseModel):
     value: float | None = None
     low: float | None = None
     high: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        interval = "" if self.low is None else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{interval}"
 
 
 class Bin(BaseModel):

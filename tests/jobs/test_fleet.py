@@ -15,8 +15,9 @@ from rich.console import Console
 from cluster.home import Home, open_home
 from cluster.report import Silent
 from jobs import benchmark, simulate
-from jobs.benchmarks import fleet
-from jobs.benchmarks.shares import KINDS, Alarms, Case, shares
+from jobs.benchmarks import fleet, simulated
+from jobs.benchmarks.shares import KINDS, Case, shares
+from jobs.evaluation.allowed import Alarms, Counts
 from jobs.evaluation.judging import Judged
 from jobs.fleet.history import readings_of, simulate_plant
 from jobs.fleet.plants import PLANTS
@@ -33,7 +34,7 @@ FAILURES, MONTHS = np.array([2.0, 2, 2]), np.array([1.0, 2, 1])
 
 
 def case(plant: str = "harbor", seed: int = 101, champion: str = "network", **changed: Alarms) -> Case:
-    return Case(plant, seed, ALARMS | changed, champion, FAILURES, MONTHS)
+    return Case(plant, seed, Counts(ALARMS | changed, FAILURES, MONTHS), champion)
 
 
 def test_each_candidate_catches_what_its_best_threshold_allows_at_the_networks_false_alarms() -> None:
@@ -83,7 +84,7 @@ def test_where_the_oracle_is_not_ahead_there_is_no_share() -> None:
 
 def test_without_a_failure_there_is_no_share_of_failures() -> None:
     none = {kind: Alarms(np.zeros((1, 3)), np.ones((1, 3)), own=0) for kind in KINDS}
-    found = shares([Case("harbor", 101, none, "trees", np.zeros(3), MONTHS)])
+    found = shares([Case("harbor", 101, Counts(none, np.zeros(3), MONTHS), "trees")])
     assert (found.num_failures, found.false_alarms, found.model.num_caught) == (0, 3, 0)
     assert (found.model.caught.value, found.share.value, found.champion_share.value) == (None, None, None)
 
@@ -113,8 +114,8 @@ def test_intervals_hold_the_value_and_a_model_like_the_oracle_has_no_doubt() -> 
 
 def test_a_plant_is_of_the_demos_size_and_never_of_the_demos_seed() -> None:
     defaults = inspect.signature(simulate.run).parameters
-    assert (defaults["machines"].default, defaults["days"].default) == (fleet.MACHINES, fleet.DAYS)
-    assert defaults["seed"].default < fleet.FIRST_SEED
+    assert (defaults["machines"].default, defaults["days"].default) == (simulated.MACHINES, simulated.DAYS)
+    assert defaults["seed"].default < simulated.FIRST_SEED
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,8 @@ def test_the_generator_is_frozen(plant: str, failures: int, digest: str, mean: f
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr(fleet, "MACHINES", 10)
-    monkeypatch.setattr(fleet, "DAYS", 100)
+    monkeypatch.setattr(simulated, "MACHINES", 10)
+    monkeypatch.setattr(simulated, "DAYS", 100)
     quick = ["model.network.epochs=1", "model.network.hidden=16", "model.trees.rounds=10", "split.unseen_machines=0.25"]
     return open_home(tmp_path / "home", create=True, environment={}, assignments=quick)
 
@@ -178,7 +179,7 @@ def test_a_plant_goes_the_whole_way_and_its_counts_are_those_of_evaluate(
     again = benchmark.run(small, progress=Silent(), name="fleet", subset="harbor", seeds=1)
     assert raw.stat().st_mtime_ns == written, "a fleet that is whole was simulated again"
     assert again.as_json()["parts"] == told["parts"]
-    monkeypatch.setattr(fleet, "DAYS", 101)
+    monkeypatch.setattr(simulated, "DAYS", 101)
     with pytest.raises(InputError, match=r'another fleet of this seed: expected .*"days": 101.*"days": 100.*--home'):
         benchmark.run(small, progress=Silent(), name="fleet", subset="harbor", seeds=1)
 
