@@ -165,6 +165,8 @@ def train(plants: PlantsOption = "all", seed: SeedOption = 0) -> None: ...
 def evaluate(
     plants: PlantsOption = "all",
     truth: Annotated[Path | None, typer.Option(help="A simulated fleet's folder, for the oracle beside it.")] = None,
+    *,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Also as if each plant were new to the fleet.")] = False,
 ) -> None: ...
 
 

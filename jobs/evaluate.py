@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -29,8 +30,11 @@ from cluster.registry import bundle_folder, standing_champion
 from cluster.report import Progress, Report
 from cluster.storage import read_events
 from jobs.dataset import load_plant, named_plants
+from jobs.evaluation import as_new
+from jobs.evaluation.allowed import counts_of
 from jobs.evaluation.groups import named_modes
 from jobs.evaluation.judging import Judged, judge_plant
+from jobs.evaluation.kept import Kept, kept
 from jobs.evaluation.results import CandidateResult, Figure, PlantResult
 from jobs.evaluation.truth import read_truth
 from jobs.promotion.slices import read_before
@@ -42,12 +46,15 @@ COLUMNS = (
     "plant", "candidate", "failures caught", "at equal\nfalse\nalarms", "false alarms\na machine-month", "median\nlead",
     "AUC", "Brier\nskill", "life\nerror", "in 80 %\ninterval",
 )  # fmt: skip
+CHAMPION = "champion"  # whatever kind it is, among the counts of what is kept
 
 
 class EvaluateReport(Report):
-    """``plants`` holds every figure, ``files`` what was written."""
+    """``plants`` holds every figure, ``files`` what was written, ``kept`` what each champion's recall is without its
+    plant's data, where that was asked."""
 
     plants: list[PlantResult] = Field(default_factory=list)
+    kept: list[Kept] = Field(default_factory=list)
     files: list[str] = Field(default_factory=list)
 
     def render(self) -> Table:
@@ -63,16 +70,28 @@ class EvaluateReport(Report):
 
     def _caption(self) -> str:
         doubts = [f"{plant.name}: {text}." for plant in self.plants if (text := on_condition(plant))]
-        return "\n".join([*(f"{plant.name}: {plant.verdict}." for plant in self.plants), *doubts])
+        return "\n".join([*(f"{plant.name}: {plant.verdict}." for plant in self.plants), *doubts, *self._kept()])
+
+    def _kept(self) -> list[str]:
+        return [
+            f"{one.name}: of {at.caught[CHAMPION]} failures that the champion catches at its false alarms, the fleet's "
+            f"network that never saw the plant catches {at.caught[as_new.KIND]} with as many: {at.kept[as_new.KIND]}."
+            for one in self.kept for at in one.at if at.rate is None
+        ]  # fmt: skip
 
 
-def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | None = None) -> EvaluateReport:
+def run(
+    home: Home, *, progress: Progress, plants: str = "all", truth: Path | None = None, unseen: bool = False
+) -> EvaluateReport:
     """Evaluate the champions of the plants named (comma-separated, or ``all``).
 
-    ``truth`` is a simulator's ``.truth`` folder. Raises NotFoundError for a plant without a champion.
+    ``truth`` is a simulator's ``.truth`` folder. With ``unseen`` each plant with failures is judged by the network of
+    the others too, as if it were new. Raises NotFoundError for a plant without a champion.
     """
     began = time.monotonic()
     bundles = {name: plant_bundles(home, name) for name in named_plants(home, plants)}
+    for name, new in (as_new.as_new(home, list(bundles), progress=progress) if unseen else {}).items():
+        bundles[name][as_new.KIND] = new
     progress.step(f"Judge {', '.join(bundles)} on later time and unseen machines")
     task = ray.remote(num_cpus=1)(judge_plant)
     waiting = []
@@ -91,7 +110,7 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
         progress.update(len(judged), len(waiting), "plants")
     files = [*write(home.path / "reports", judged), str(home.path / "reports" / "evaluation.html")]
     write_atomically(Path(files[-1]), _page(judged))
-    report = EvaluateReport(plants=[j.result for j in judged], files=files)
+    report = EvaluateReport(plants=[j.result for j in judged], files=files, kept=_kept(judged))
     report.seconds = time.monotonic() - began
     text = json.dumps(report.as_json(), indent=1, allow_nan=False)
     write_atomically(home.path / "reports" / "evaluation.json", text)
@@ -101,6 +120,16 @@ def run(home: Home, *, progress: Progress, plants: str = "all", truth: Path | No
     for file in report.files:
         lineage.writes_file(Path(file))
     return report
+
+
+def _kept(judged: list[Judged]) -> list[Kept]:
+    counts = {}
+    for one in judged:
+        if as_new.KIND in one.swept:
+            found = counts_of(one, [one.result.champion, as_new.KIND])
+            alarms = {CHAMPION: found.alarms[one.result.champion], as_new.KIND: found.alarms[as_new.KIND]}
+            counts[one.result.name] = [replace(found, alarms=alarms)]
+    return kept(counts, full=CHAMPION, newcomers=[as_new.KIND])
 
 
 def plant_bundles(home: Home, plant: str) -> dict[str, Bundle]:
