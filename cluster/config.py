@@ -58,6 +58,7 @@ class TuneSettings(Frozen):
     gpu_per_trial: float = Field(0.0, ge=0)  # a share of a GPU, and of its memory
     seed: int = 0
     fleet: bool = True  # train one network over all plants first, which each may start from
+    fleet_workers: int = Field(1, ge=1)  # that share its training, a core each, and a GPU each where trials have one
 
 
 class SplitSettings(Frozen):
@@ -275,8 +276,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
-            key = tuple(part.lower() for part in name[len(ENVIRONMENT_PREFIX) :].split("__"))
-            _put(tree, key, _value(text))
+            _put(tree, tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__")), _value(text))
     return tree
 
 

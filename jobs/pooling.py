@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from cluster.places import Place
 from cluster.report import Progress, code_version
 from cluster.turns import alone
 from jobs.bundling import bundle_network
-from jobs.series.judged import Judged, judge
+from jobs.pooled_training import Pooling, train_alone, train_together
+from jobs.series.judged import Judged
 from jobs.study import Candidate, Fleet, Study
 from models.calibration import Calibration
 from models.config import Clock, ModelConfig
-from models.errors import InputError
+from models.errors import DivergedError, InputError
 from models.spec import ScalingNumbers
 
 WEIGHTS, ABOUT, FORMAT = "shared.safetensors", "fleet.json", "millwright-fleet/1"
@@ -67,25 +68,41 @@ def fleets_of(
     None for one whose training diverged, which is told.
     """
     shelf.mkdir(parents=True, exist_ok=True)
-    found: list[Fleet | None] = []
+    found: dict[str, Fleet | None] = {}
     with alone(shelf / "lock", "the fleet's network", progress):
-        tasks: dict[int, Any] = {}
-        for number, studies in enumerate(asked):
-            config = home.settings.model.model_copy(update={"clock": studies[0].config.clock})
-            version = _version(home, studies, config)
-            found.append(_read(shelf / version) if (shelf / version / ABOUT).is_file() else None)
-            if found[-1] is None:
-                progress.step(f"Train the fleet's network on {', '.join(study.plant for study in studies)}")
-                tasks[number] = _fit.remote(list(studies), config, version, most_s)
-        for number, task in tasks.items():
-            try:
-                fleet: Fleet = ray.get(task)
-            except InputError as error:
-                progress.note(f"There is no fleet to start from. {error}")
-                continue
-            _keep(home, shelf, fleet)
-            found[number] = fleet
-    return found
+        asked_for = [_pooling(home, shelf, studies, most_s) for studies in asked]
+        wanted = {one.version: one for one in asked_for if not (shelf / one.version / ABOUT).is_file()}
+        found |= {one.version: _read(shelf / one.version) for one in asked_for if one.version not in wanted}
+        for version, fleet in _trained(home, list(wanted.values()), progress):
+            if fleet is not None:
+                _keep(home, shelf, fleet)
+                if fleet.version == version:
+                    wanted[version].state.unlink(missing_ok=True)
+            found[version] = fleet
+    return [found[one.version] for one in asked_for]
+
+
+def _pooling(home: Home, shelf: Path, studies: Sequence[Study], most_s: float | None) -> Pooling:
+    config = home.settings.model.model_copy(update={"clock": studies[0].config.clock})
+    version = _version(home, studies, config)
+    return Pooling(tuple(studies), config, version, shelf / f"{version}.state", most_s)
+
+
+def _trained(home: Home, asked: Sequence[Pooling], progress: Progress) -> Iterator[tuple[str, Fleet | None]]:
+    """Each version's network: as many at once as there are cores, or one after another on several workers."""
+    workers, gpu = home.settings.tune.fleet_workers, home.settings.tune.gpu_per_trial > 0
+    for one in asked:
+        begun = "Go on with" if one.state.is_file() else "Train"
+        progress.step(f"{begun} the fleet's network on {', '.join(study.plant for study in one.studies)}")
+    alone = workers == 1 and not gpu
+    tasks = {one.version: train_alone.remote(one) for one in asked} if alone else {}
+    for one in asked:
+        try:
+            yield one.version, ray.get(tasks[one.version] if alone else train_together(one, workers=workers, gpu=gpu))
+        except DivergedError as error:
+            progress.note(f"There is no fleet to start from. {error}")
+            one.state.unlink(missing_ok=True)
+            yield one.version, None
 
 
 def adopt(study: Study, fleet: Fleet, bundles: Place) -> Candidate:
@@ -112,36 +129,6 @@ def adopt(study: Study, fleet: Fleet, bundles: Place) -> Candidate:
     )  # fmt: skip
 
 
-@ray.remote(num_cpus=1)
-def _fit(studies: list[Study], config: ModelConfig, version: str, most_s: float | None) -> Fleet:
-    import torch
-
-    from models.networks import NetworkModel
-    from models.pooled import History, PooledFit, adopted
-
-    torch.set_num_threads(1)
-    plants = {study.plant: History(study.channels, study.train, study.validate) for study in studies}
-    fit, began = PooledFit(plants, config), time.monotonic()
-    while not fit.done:
-        told = fit.epoch()
-        if most_s is not None and time.monotonic() - began > most_s and not fit.done:
-            version = f"{version}-e{told['epoch']:.0f}"
-            break
-    shared = fit.shared()
-    # As it would read them had it not seen them: by kinds, and scaled by their own readings.
-    heard = [
-        (
-            [replace(s, machine=f"{study.plant}/{s.machine}") for s in study.validate],  # plants may share names
-            NetworkModel(adopted(config, study.channels, study.train, shared)[0]),
-        )
-        for study in studies
-    ]
-    return Fleet(
-        version, shared, tuple(study.plant for study in studies), sum(study.num_failures for study in studies),
-        config.clock, judge(heard, config),
-    )  # fmt: skip
-
-
 def parts_of(home: Home, study: Study) -> str:
     """A digest of how a plant's parts are cut and which channels they have: what its data version does not say."""
     text = home.settings.split.model_dump_json() + json.dumps([asdict(channel) for channel in study.channels])
@@ -150,7 +137,8 @@ def parts_of(home: Home, study: Study) -> str:
 
 def _version(home: Home, studies: Sequence[Study], config: ModelConfig) -> str:
     facts = [[study.plant, study.data_version, parts_of(home, study)] for study in studies]
-    text = json.dumps([facts, config.digest(), code_version()])
+    workers = home.settings.tune.fleet_workers
+    text = json.dumps([facts, config.digest(), code_version(), *([workers] if workers > 1 else [])])
     return f"fleet-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 

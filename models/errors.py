@@ -57,6 +57,10 @@ class NotFoundError(InputError):
     status = 404
 
 
+class DivergedError(InputError):
+    """A training under this configuration never had a finite loss."""
+
+
 class AccessError(InputError):
     """No key, a wrong key, or a key without that right."""
 

@@ -7,19 +7,16 @@ epoch follows from the seed and the epoch's number, so a fit that was stopped go
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence as Ordered
-from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from models.anchor import Anchor
 from models.config import ModelConfig
-from models.errors import InputError
+from models.errors import DivergedError, InputError
 from models.features import Sequence
 from models.hazard import usual_hazard_over
 from models.loss import RestrictedMean, mode_loss, negative_log_likelihood
@@ -28,6 +25,7 @@ from models.networks import HazardNetwork, build, split_modes
 from models.pieces import Batch, Piece, batched, cut, shuffled_groups, stack
 from models.pretrain import pretrain, require_channels
 from models.relations import relations_of
+from models.saved import about, packed, unpacked
 from models.scaling import moving, scaling_of
 from models.schedule import averaging, copy_of, rate_at, start_at
 from models.windows import Channel
@@ -149,10 +147,10 @@ class NetworkFit:
     def best(self) -> HazardNetwork:
         """The network with the weights of the best validation epoch, on the CPU, in evaluation mode.
 
-        Raises InputError where no epoch had a finite loss: what would come back has learned nothing.
+        Raises DivergedError where no epoch had a finite loss: what would come back has learned nothing.
         """
         if self._epoch and not self._best_epoch:
-            raise InputError(
+            raise DivergedError(
                 "The training diverged", expected="a finite loss", found=f"none in {self._epoch} epochs",
                 do="Lower network.learning_rate",
             )  # fmt: skip
@@ -163,41 +161,26 @@ class NetworkFit:
 
     def state(self) -> bytes:
         """All that the next epoch depends on, but configuration and data: safetensors, JSON in its header."""
-        tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
-        tensors |= {f"averaged/{name}": t for name, t in self._averaged.items()}
-        tensors |= {f"best/{name}": t for name, t in self._best.items()}
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
-        about = {
+        parts = {"network": self.network.state_dict(), "averaged": self._averaged, "best": self._best}
+        return packed(parts, self._optimizer, {
             "format": FORMAT, "config": self.config.digest(), "epoch": self._epoch, "best_epoch": self._best_epoch,
             "best_objective": self._best_objective, "best_loss": self._best_loss,
-        }  # fmt: skip
-        plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-        saved: bytes = safetensors.torch.save(plain, metadata={"about": json.dumps(about)})
-        return saved
+        })  # fmt: skip
 
     def restore(self, state: bytes) -> None:
         """Go on where ``state`` was taken; raises InputError for a state of another configuration."""
-        about = _about(state)
-        if about["config"] != self.config.digest():
+        told = about(state)
+        if told["config"] != self.config.digest():
             raise InputError(
                 "State of another fit", expected=f"configuration {self.config.digest()[:12]}",
-                found=str(about["config"])[:12], do="Restore with the configuration that the fit was started with",
+                found=str(told["config"])[:12], do="Restore with the configuration that the fit was started with",
             )  # fmt: skip
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "best": {}, "optimizer": {}}
-        for name, tensor in safetensors.torch.load(state).items():
-            part, rest = name.split("/", 1)
-            parts[part][rest] = tensor
+        parts = unpacked(state, self._optimizer)
         self.network.load_state_dict(parts["network"])
         self._averaged = {name: t.to(self.device) for name, t in parts["averaged"].items()}
         self._best = {name: t.to(self.device) for name, t in parts["best"].items()}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
-            index, moment = name.split("/")
-            moments.setdefault(int(index), {})[moment] = tensor
-        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
-        self._epoch, self._best_epoch = about["epoch"], about["best_epoch"]
-        self._best_objective, self._best_loss = about["best_objective"], about["best_loss"]
+        self._epoch, self._best_epoch = told["epoch"], told["best_epoch"]
+        self._best_objective, self._best_loss = told["best_objective"], told["best_loss"]
 
     def _empty_network(self) -> HazardNetwork:
         kinds, num_modes = [channel.kind for channel in self._channels], len(self.modes.names)
@@ -290,10 +273,3 @@ def _require_usable(sequences: Ordered[Sequence], part: str) -> None:
             f"Nothing to fit: the {part} part is empty", expected="at least one usable step",
             found=f"{len(sequences)} machines without any", do="Ingest a longer history, or change the split",
         )  # fmt: skip
-
-
-def _about(state: bytes) -> dict[str, Any]:
-    """The JSON in a state's header, by the safetensors format."""
-    length = int.from_bytes(state[:8], "little")
-    about: dict[str, Any] = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["about"])
-    return about

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from models.anchor import Anchor, is_own
 from models.config import ModelConfig
-from models.errors import InputError
+from models.errors import DivergedError, InputError
 from models.features import Sequence
 from models.fit import MAX_GRADIENT, SHUFFLE_BYTES, NetworkFit
 from models.hazard import usual_hazard_over
@@ -32,11 +32,13 @@ from models.networks import HazardNetwork, Member, build
 from models.networks.channels import Channels
 from models.pieces import Piece, batched, cut
 from models.relations import relations_of
+from models.saved import about, packed, unpacked
 from models.scaling import Scaling, moving, scaling_of
 from models.schedule import averaging, copy_of, rate_at, start_at
+from models.together import ALONE, Together
 from models.windows import Channel
 
-FORMAT = "millwright-pooled/1"
+FORMAT, STATE = "millwright-pooled/1", "millwright-pooling/1"
 HIDE_OWN = 0.5  # share of the steps in which a plant's own embeddings are hidden
 
 
@@ -52,9 +54,13 @@ class History:
 class PooledFit:
     """Trains one network over all plants; call ``epoch`` until ``done``. Raises InputError for other networks."""
 
-    def __init__(self, plants: Mapping[str, History], config: ModelConfig, *, device: str = "cpu") -> None:
+    def __init__(
+        self, plants: Mapping[str, History], config: ModelConfig, *, device: str = "cpu", together: Together = ALONE
+    ) -> None:
+        """Of several workers ``together``, each trains on its share of the machines and judges its share of the
+        plants; all must be given the same plants."""
         require_poolable(config)
-        self.config, self.plants = config, dict(plants)
+        self.config, self.plants, self.device, self._together = config, dict(plants), device, together
         self._fits = {
             name: NetworkFit(plant.train, plant.validate, config, plant.channels, device=device)
             for name, plant in self.plants.items()
@@ -77,6 +83,10 @@ class PooledFit:
         network = self.config.network
         return self._epoch >= network.epochs or self._epoch - self._best_epoch >= network.patience
 
+    @property
+    def epochs_done(self) -> int:
+        return self._epoch
+
     def network(self, plant: str) -> HazardNetwork:
         """A plant's network as it stands."""
         return self._fits[plant].network
@@ -88,13 +98,14 @@ class PooledFit:
         """
         network = self.config.network
         rng = np.random.default_rng([network.seed, self._epoch])
-        total, steps = 0.0, 0.0
+        total, steps, working = 0.0, 0.0, True
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**62)))
+            torch.manual_seed(int(rng.integers(2**62)) + self._together.rank)
             self._all.train()
-            for name, pieces in self._batches(rng):
+            batches = self._batches(rng)
+            while working:
                 progress = (self._epoch + min(1.0, steps / self._usable)) / network.epochs
-                loss, count = self._step(self._fits[name], pieces, progress, hidden=bool(rng.random() < HIDE_OWN))
+                working, loss, count = self._step(next(batches, None), progress)
                 total, steps = total + loss, steps + count
         self._epoch += 1
         found, found_weights = self._validated()
@@ -108,33 +119,57 @@ class PooledFit:
     def shared(self) -> bytes:
         """The weights that all plants share, of the best epoch: safetensors, in its header what they are for.
 
-        Raises InputError where no epoch had a finite loss.
+        Raises DivergedError where no epoch had a finite loss.
         """
         if self._epoch and not self._best_epoch:
-            raise InputError(
+            raise DivergedError(
                 "The training diverged", expected="a finite loss", found=f"none in {self._epoch} epochs",
                 do="Lower network.learning_rate",
             )  # fmt: skip
         saved: bytes = safetensors.torch.save(self._best, metadata={"about": json.dumps({"format": FORMAT})})
         return saved
 
-    def _mixed(self, rng: np.random.Generator) -> Iterator[tuple[str, Sequence]]:
-        every = [(name, at) for name, plant in self.plants.items() for at in range(len(plant.train))]
-        for index in rng.permutation(len(every)):
-            name, at = every[index]
-            yield name, self.plants[name].train[at]
+    def state(self) -> bytes:
+        """All that the next epoch depends on, but configuration and data; alike in every worker."""
+        parts = {"all": self._all.state_dict(), "averaged": self._averaged, "best": self._best}
+        return packed(parts, self._optimizer, {
+            "format": STATE, "config": self.config.digest(), "plants": list(self.plants), "epoch": self._epoch,
+            "steps": self._steps, "best_epoch": self._best_epoch, "best_loss": self._best_loss,
+        })  # fmt: skip
 
-    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[str, list[Piece]]]:
-        """Batches of one plant each; plants and pieces are mixed within ``SHUFFLE_BYTES`` of histories."""
+    def restore(self, state: bytes) -> None:
+        """Go on where ``state`` was taken; raises InputError for a state of other plants or another configuration."""
+        told, own = about(state), [self.config.digest(), list(self.plants)]
+        if [told["config"], told["plants"]] != own:
+            raise InputError(
+                "State of another fit", expected=f"configuration {own[0][:12]} of {', '.join(self.plants)}",
+                found=f"{str(told['config'])[:12]} of {', '.join(told['plants'])}", do="Remove it, and train anew",
+            )  # fmt: skip
+        parts = unpacked(state, self._optimizer)
+        self._all.load_state_dict(parts["all"])
+        self._averaged = {name: tensor.to(self.device) for name, tensor in parts["averaged"].items()}
+        self._best = parts["best"]
+        self._epoch, self._steps, self._best_epoch = told["epoch"], told["steps"], told["best_epoch"]
+        self._best_loss = told["best_loss"]
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[NetworkFit, list[Piece], bool]]:
+        """Batches of one plant each, and whether channels are known by their kinds alone; plants and pieces are mixed
+        within ``SHUFFLE_BYTES`` of histories."""
+        every = [(name, at) for name, plant in self.plants.items() for at in range(len(plant.train))]
+        own = rng.permutation(len(every))[self._together.rank :: self._together.size]
+        if self._together.rank:
+            rng = np.random.default_rng([self.config.network.seed, self._epoch, self._together.rank])
         held: dict[str, list[Sequence]] = {}
         size = 0
-        for name, sequence in self._mixed(rng):
+        for place, index in enumerate(own):
+            name, at = every[index]
+            sequence = self.plants[name].train[at]
             held.setdefault(name, []).append(sequence)
             size += sequence.values.nbytes
-            if size > SHUFFLE_BYTES:
-                yield from self._cut(held, rng)
+            if size > SHUFFLE_BYTES or place + 1 == len(own):
+                for plant, pieces in self._cut(held, rng):
+                    yield self._fits[plant], pieces, bool(rng.random() < HIDE_OWN)
                 held, size = {}, 0
-        yield from self._cut(held, rng)
 
     def _cut(self, held: dict[str, list[Sequence]], rng: np.random.Generator) -> Iterator[tuple[str, list[Piece]]]:
         network = self.config.network
@@ -146,29 +181,40 @@ class PooledFit:
         for index in rng.permutation(len(found)):
             yield found[index]
 
-    def _step(self, fit: NetworkFit, pieces: list[Piece], progress: float, *, hidden: bool) -> tuple[float, float]:
-        """The sum of the steps' losses, and their number."""
-        batch, network = fit.stacked(pieces), self.config.network
+    def _step(
+        self, found: tuple[NetworkFit, list[Piece], bool] | None, progress: float
+    ) -> tuple[bool, float, float]:
+        """Whether any worker had a batch; over all of them the sum of the steps' losses, and their number."""
+        network, counts = self.config.network, (0.0, 0.0, 0.0)
         for group in self._optimizer.param_groups:
             group["lr"] = network.learning_rate * rate_at(progress)
-        with _unnamed(fit.network, hidden):
-            loss, total = fit.loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(fit.network.parameters(), MAX_GRADIENT)
+        if found is not None:
+            fit, pieces, hidden = found
+            batch = fit.stacked(pieces)
+            with _unnamed(fit.network, hidden):
+                loss, total = fit.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(fit.network.parameters(), MAX_GRADIENT)
+            counts = (1.0, total, float(batch.usable.sum()))
+        working, total, steps = self._together.mean_gradients(self._all.parameters(), counts)
+        if not working:
+            return False, 0.0, 0.0
         self._optimizer.step()
         self._steps += 1
         decay = averaging(network.average, self._steps)
         now = self._all.state_dict()
         names = [name for name, tensor in now.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([self._averaged[n] for n in names], [now[n] for n in names], 1 - decay)
-        return total, float(batch.usable.sum())
+        return True, total, steps
 
     def _validated(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Each plant's validation loss under the averaged weights, and the shared ones among these."""
         own = copy_of(self._all)
         self._all.load_state_dict(self._averaged)
-        losses = {name: fit.validated()[0] for name, fit in self._fits.items()}
+        rank, size = self._together.rank, self._together.size
+        mine = [fit.validated()[0] if at % size == rank else 0.0 for at, fit in enumerate(self._fits.values())]
+        losses = dict(zip(self._fits, self._together.sum(mine, self.device), strict=True))
         shared = _shared_weights(next(iter(self._fits.values())).network)
         self._all.load_state_dict(own)
         return losses, shared

@@ -189,3 +189,33 @@ def test_a_training_that_diverges_leaves_no_fleet_and_says_so(home: Home, studie
     said = Noted()
     assert fleet_of(wild, [replace(s, config=wild.settings.model) for s in studies], progress=said) is None
     assert "no fleet to start from" in said.told[0] and "diverged" in said.told[0]
+    assert not list((home.registry / "fleet").glob("*.state"))
+
+
+@pytest.mark.ray
+def test_a_training_that_was_killed_goes_on_from_its_last_epoch(home: Home, studies: list[Study]) -> None:
+    killed = [replace(s, data_version="killed") for s in studies]
+    cut = fleet_of(home, killed, progress=Silent(), most_s=0.0)
+    assert cut is not None
+    state = home.registry / "fleet" / f"{cut.version.removesuffix('-e1')}.state"
+    whole_state = state.read_bytes()
+    state.write_bytes(whole_state[:-8])
+    with pytest.raises(InputError, match=r"Damaged state of the fleet's training.* Remove it to train anew"):
+        fleet_of(home, killed, progress=Silent())
+    state.write_bytes(whole_state)
+    whole = fleet_of(home, killed, progress=Silent())
+    assert whole is not None and not state.exists()
+    other = [replace(s, data_version="never killed") for s in studies]
+    never = fleet_of(home, other, progress=Silent())
+    assert never is not None and never.shared == whole.shared and never.judged == whole.judged
+
+
+@pytest.mark.ray
+def test_several_workers_train_it_by_ray_train(home: Home, studies: list[Study], fleet: Fleet) -> None:
+    pair = open_home(home.path, environment={}, assignments=[*SMALL, "tune.fleet_workers=2"])
+    found = fleet_of(pair, studies, progress=Silent())
+    assert found is not None and found.version != fleet.version
+    assert found.plants == fleet.plants and found.num_failures == 12 and found.shared != fleet.shared
+    assert found.judged.log_likelihood > 1.5 * fleet.judged.log_likelihood  # both negative, by a few epochs
+    assert not [*(home.registry / "fleet").glob("*.train"), *(home.registry / "fleet").glob(f"{found.version}.state")]
+    assert fleet_of(pair, studies, progress=Silent()) == found
