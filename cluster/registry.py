@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -107,6 +107,15 @@ def register(
     return Champion(kind, version, folder.resolve(), dossier)
 
 
+@dataclass(frozen=True)
+class Step:
+    """Metrics of one epoch, and when they were heard."""
+
+    number: int
+    metrics: Mapping[str, float]
+    at_s: float
+
+
 class Tracking:
     """Runs in MLflow. As a context it ends, as failed, every run that is still open when it is left."""
 
@@ -148,13 +157,15 @@ class Tracking:
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
-        step: int = 0,
+        steps: Sequence[Step] = (),
     ) -> None:
-        """Add to a run in one transaction. The caller chooses what is worth keeping."""
+        """Add to a run in one transaction, unless it is large. The caller chooses what is worth keeping."""
         from mlflow.entities import Metric, Param, RunTag
 
-        now_ms = int(time.time() * 1000)
-        values = [Metric(key, float(value), now_ms, step) for key, value in (metrics or {}).items()]
+        values = [
+            Metric(key, float(value), int(step.at_s * 1000), step.number)
+            for step in (Step(0, metrics or {}, time.time()), *steps) for key, value in step.metrics.items()
+        ]  # fmt: skip
         settings = [Param(key, str(value)) for key, value in (params or {}).items()]
         about = [RunTag(key, str(value)) for key, value in (tags or {}).items()]
         with saying("log to a run"):
@@ -162,6 +173,8 @@ class Tracking:
             self._client.log_batch(run_id, metrics=values[:_MOST_METRICS], params=first, tags=about[:_MOST_TAGS])
             for start in range(_MOST_TAGS, len(settings), _MOST_TAGS):
                 self._client.log_batch(run_id, params=settings[start : start + _MOST_TAGS])
+            for start in range(_MOST_METRICS, len(values), _MOST_METRICS):
+                self._client.log_batch(run_id, metrics=values[start : start + _MOST_METRICS])
 
     def keep(self, run_id: str, name: str, text: str) -> None:
         """A small file beside a run, among MLflow's artifacts."""

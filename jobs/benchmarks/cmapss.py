@@ -145,7 +145,7 @@ def run(home: Home, *, progress: Progress, data: Path, subset: str | None = None
         model=_protocols([scored[c.version] for c in networks], labels),
         baseline=_protocols([scored[c.version] for c in trees], labels),
         no_sensor=_protocols([scored[no_sensor.version]], labels),
-        gain=_gain([[scored[c.version] for c in each] for each in (trees, networks)], np.minimum(labels, CAP)),
+        gain=gain_of([[scored[c.version] for c in each] for each in (trees, networks)], np.minimum(labels, CAP)),
         intervals={
             label: intervals(found, history, test, cache, labels)
             for label, found in (("network", networks), ("trees", trees), ("age only", [no_sensor]))
@@ -237,7 +237,7 @@ def _protocols(predicted: list[Numbers], labels: Numbers) -> Protocols:
     return Protocols(clipped=_score(predicted, np.minimum(labels, CAP)), true=_score(predicted, labels))
 
 
-def _gain(predicted: list[list[Numbers]], actual: Numbers) -> tuple[float, float, float]:
+def gain_of(predicted: list[list[Numbers]], actual: Numbers) -> tuple[float, float, float]:
     """RMSE of the first less that of the second, squared errors averaged over seeds, with its interval over engines."""
     squared = [np.mean([(p - actual) ** 2 for p in each], axis=0) for each in predicted]
 

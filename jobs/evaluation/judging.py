@@ -39,7 +39,6 @@ from models.spec import BundleSpec
 from models.split import Split
 from models.thresholds import Swept, alarm_threshold, caught_within, sweep
 
-COMPARED = {"network", "trees", "no_sensor", "as_new", "kaplan_meier"}  # with the champion, draw by draw
 DRAWS, DRAWS_OF_PARTS = 200, 100
 SEED = 0  # of the bootstrap
 NEVER = 1.01  # a threshold that no probability reaches
@@ -143,7 +142,7 @@ def _group(plant: _Plant, group: Group) -> GroupResult:
         name=group.part.name, kind=group.kind, num_machines=ticks.num_machines, num_failures=results[0].num_failures,
         machine_months=round(months, 2), note=too_few(results[0].num_failures), candidates=results,
         comparisons=[comparison(kind, compare(found[best], one)) for kind, one in found.items()
-                     if kind in COMPARED and kind != best],
+                     if kind != best and (kind in plant.versions or kind == "kaplan_meier")],
     )  # fmt: skip
 
 

@@ -77,12 +77,17 @@ class _Watch(_Passed, ray.tune.Callback):
         self.studies.leave(trial.trial_id, *_reason(trial))
 
 
-def train_all(studies: PlantStudies, data: Mapping[str, Any], *, gpu: float) -> None:
-    """Train until every study is over or the budget is; ``data`` [plant -> its Study in the object store]."""
+def train_all(
+    studies: PlantStudies, data: Mapping[str, Any], *, gpu: float, trial: type[ray.tune.Trainable] = NetworkTrial
+) -> None:
+    """Train until every study is over or the budget is; ``data`` [plant -> its Study in the object store].
+
+    ``trial`` is what a worker does: it answers as ``NetworkTrial`` does.
+    """
     if not studies.left() or studies.over():
         return
     pool = f"studies_{secrets.token_hex(4)}"  # equal names of trainables have collided
-    named = type(f"Network_{pool}", (NetworkTrial,), {})
+    named = type(f"Network_{pool}", (trial,), {})
     trainable = ray.tune.with_parameters(named, studies=dict(data), gpu=gpu)
     resources = {"cpu": 1} | ({"gpu": gpu} if gpu else {})
     _LIVE[pool] = studies

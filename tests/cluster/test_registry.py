@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.home import Home, open_home
-from cluster.registry import Tracking, bundle_folder, champion, register, studies
+from cluster.registry import Step, Tracking, bundle_folder, champion, register, studies
 from models.errors import InputError
 
 
@@ -101,8 +101,8 @@ def test_trials_belong_to_their_study_and_keep_parameters_and_metrics(home: Home
     with Tracking(home) as tracking:
         study = tracking.start("harbor", "study-1", tags={"plant": "harbor"})
         trial = tracking.start("harbor", "trial-1", parent=study)
-        tracking.log(trial, params={"hidden": 32}, metrics={"loss": 0.5}, step=0)
-        tracking.log(trial, metrics={"loss": 0.25}, step=1)
+        tracking.log(trial, params={"hidden": 32}, steps=[Step(0, {"loss": 0.5}, 1.0)])
+        tracking.log(trial, steps=[Step(1, {"loss": 0.25}, 2.0)])
         tracking.end(trial)
         tracking.end(study)
     frame = studies(home, "harbor")
@@ -118,6 +118,16 @@ def test_more_parameters_than_mlflow_takes_at_once_are_all_kept(home: Home) -> N
         trial = tracking.start("harbor", "trial", parent=study)
         tracking.log(trial, params={f"p{n:03d}": n for n in range(250)})
     assert {f"p{n:03d}" for n in range(250)} <= set(studies(home, "harbor").columns)
+
+
+def test_more_metrics_than_mlflow_takes_at_once_keep_their_steps_and_times(home: Home) -> None:
+    with Tracking(home) as tracking:
+        run = tracking.start("harbor", "trial")
+        tracking.log(run, steps=[Step(number, {"loss": 1 / (1 + number)}, 60.0 + number) for number in range(1500)])
+        found = tracking._client.get_metric_history(run, "loss")
+    assert sorted((m.step, m.timestamp, m.value) for m in found) == [
+        (number, 60_000 + 1000 * number, 1 / (1 + number)) for number in range(1500)
+    ]  # fmt: skip
 
 
 def test_a_run_that_was_left_open_ends_as_failed(home: Home) -> None:

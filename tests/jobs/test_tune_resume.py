@@ -20,7 +20,7 @@ from cluster.home import Home, open_home
 from cluster.registry import Tracking, studies
 from cluster.running import reap
 from jobs.tuning.journal import Journal, facts_at
-from models.fit import _about
+from models.saved import about
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def journal_in(home: Path) -> Journal | None:
 def kept_epochs(journal: Journal) -> dict[int, int]:
     """How far each trial is by what lies on disk."""
     places = {trial.number: journal.state_of(trial.number) for trial in journal.trials}
-    return {number: _about(place.read_bytes())["epoch"] for number, place in places.items() if place.is_file()}
+    return {number: about(place.read_bytes())["epoch"] for number, place in places.items() if place.is_file()}
 
 
 def curves(outcomes: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
