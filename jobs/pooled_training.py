@@ -52,7 +52,8 @@ def train_alone(asked: Pooling) -> Fleet:
     return _finished(asked, _trained(asked))
 
 
-def train_together(asked: Pooling, *, workers: int, gpu: bool) -> ray.ObjectRef[Fleet]:
+@ray.remote(num_cpus=0, max_retries=RETRIES)
+def train_together(asked: Pooling, *, workers: int, gpu: bool) -> Fleet:
     """By Ray Train, on ``workers`` of one core each, and of a GPU each with ``gpu``."""
     import ray.train.torch
 
@@ -70,7 +71,17 @@ def train_together(asked: Pooling, *, workers: int, gpu: bool) -> ray.ObjectRef[
             ).fit()  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return _finish.remote(data)
+    return _finished(asked, _begun(asked))
+
+
+def epochs_of(asked: Pooling) -> int:
+    """Epochs that a training has behind it, as far as its state on disk says."""
+    from models.saved import about
+
+    try:
+        return int(about(asked.state.read_bytes())["epoch"])
+    except (OSError, ValueError, KeyError):  # not begun, or just ended; whoever goes on from it says what is wrong
+        return 0
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -80,11 +91,6 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     together = Together(context.get_world_rank(), context.get_world_size())
     _trained(ray.get(config["asked"][0]), together=together, device=str(ray.train.torch.get_device()))
-
-
-@ray.remote(num_cpus=1)
-def _finish(asked: Pooling) -> Fleet:
-    return _finished(asked, _begun(asked))
 
 
 def _trained(asked: Pooling, *, together: Together = ALONE, device: str = "cpu") -> PooledFit:

@@ -23,7 +23,7 @@ from cluster.places import Place
 from cluster.report import Progress, code_version
 from cluster.turns import alone
 from jobs.bundling import bundle_network
-from jobs.pooled_training import Pooling, train_alone, train_together
+from jobs.pooled_training import Pooling, epochs_of, train_alone, train_together
 from jobs.series.judged import Judged
 from jobs.study import Candidate, Fleet, Study
 from models.calibration import Calibration
@@ -31,6 +31,7 @@ from models.config import Clock, ModelConfig
 from models.errors import DivergedError, InputError
 from models.spec import ScalingNumbers
 
+LOOK_S = 2.0
 WEIGHTS, ABOUT, FORMAT = "shared.safetensors", "fleet.json", "millwright-fleet/1"
 
 
@@ -95,14 +96,32 @@ def _trained(home: Home, asked: Sequence[Pooling], progress: Progress) -> Iterat
         begun = "Go on with" if one.state.is_file() else "Train"
         progress.step(f"{begun} the fleet's network on {', '.join(study.plant for study in one.studies)}")
     alone = workers == 1 and not gpu
-    tasks = {one.version: train_alone.remote(one) for one in asked} if alone else {}
-    for one in asked:
-        try:
-            yield one.version, ray.get(tasks[one.version] if alone else train_together(one, workers=workers, gpu=gpu))
-        except DivergedError as error:
-            progress.note(f"There is no fleet to start from. {error}")
-            one.state.unlink(missing_ok=True)
-            yield one.version, None
+    each = len(asked) if alone else 1
+    for start in range(0, len(asked), max(1, each)):
+        some = asked[start : start + each]
+        tasks = [
+            train_alone.remote(one) if alone else train_together.remote(one, workers=workers, gpu=gpu) for one in some
+        ]
+        _watch(some, tasks, progress)
+        for one, task in zip(some, tasks, strict=True):
+            try:
+                yield one.version, ray.get(task)
+            except DivergedError as error:
+                progress.note(f"There is no fleet to start from. {error}")
+                one.state.unlink(missing_ok=True)
+                yield one.version, None
+
+
+def _watch(asked: Sequence[Pooling], tasks: Sequence[ray.ObjectRef[Fleet]], progress: Progress) -> None:
+    """Until all have ended, how far they are, in epochs; many end before their last one."""
+    most = sum(one.config.network.epochs for one in asked)
+    while True:
+        done, waiting = ray.wait(list(tasks), num_returns=len(tasks), timeout=LOOK_S)
+        ended = {one.version: one for one, task in zip(asked, tasks, strict=True) if task in done}
+        behind = [one.config.network.epochs if one.version in ended else epochs_of(one) for one in asked]
+        progress.update(sum(behind), most, "epochs")
+        if not waiting:
+            return
 
 
 def adopt(study: Study, fleet: Fleet, bundles: Place) -> Candidate:

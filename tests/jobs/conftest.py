@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,10 @@ SMALL = [
 
 @dataclass(frozen=True)
 class Tuned:
+    """``fresh`` is a copy of the home as tuning left it: tests that change what answers change ``home``."""
+
     home: Home
+    fresh: Path
     raw: Path
     report: TuneReport
 
@@ -42,4 +46,6 @@ def plant_home(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> H
 def tuned(plant_home: Home) -> Tuned:
     from jobs import tune
 
-    return Tuned(plant_home, plant_home.path.parent / "raw", tune.run(plant_home, progress=Silent()))
+    report, folder = tune.run(plant_home, progress=Silent()), plant_home.path.parent
+    shutil.copytree(plant_home.path, folder / "fresh", ignore=shutil.ignore_patterns("lineage", "logs"))
+    return Tuned(plant_home, folder / "fresh", folder / "raw", report)

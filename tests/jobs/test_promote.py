@@ -26,7 +26,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture
 def home(tuned, tmp_path: Path) -> Home:
     """A copy, since promotions change it."""
-    shutil.copytree(tuned.home.path, tmp_path / "copy", ignore=shutil.ignore_patterns("lineage", "logs"))
+    shutil.copytree(tuned.fresh, tmp_path / "copy")
     return open_home(tmp_path / "copy", environment={}, assignments=["split.unseen_machines=0.25", FEW])
 
 
