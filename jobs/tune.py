@@ -41,7 +41,7 @@ from jobs.tuning.search import PlantSearch, batch_size
 from jobs.tuning.space import Space, find_space, parse_space
 from jobs.tuning.studies import PlantStudies
 from jobs.tuning.sureness import against
-from jobs.tuning.workers import train_all
+from jobs.tuning.workers import say_who_waits, train_all
 from models.errors import InputError
 
 FLEET_SHARE = 1 / 3  # of a budget that the fleet's network may take
@@ -93,6 +93,7 @@ def run(
         require_resumable(home, studies, asked, progress=progress)
     most = max((facts.trials for facts in asked), default=0)
     progress.step(f"Tune {len(studies)} plants, {most} trials each, {slots} at once")
+    say_who_waits(slots, progress)
     with ExitStack() as held, Tracking(home) as tracking:
         for study, facts in sorted(zip(studies, asked, strict=True), key=lambda pair: pair[0].plant):
             held.enter_context(only_one(home, study.plant, progress, work=f"tune-{facts.name()}"))

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ import ray
 import ray.tune
 from ray.tune.search import Searcher
 
+from cluster.report import Progress
 from jobs.trial import NetworkTrial, ended_by
 from jobs.tuning.journal import State
 from jobs.tuning.studies import PlantStudies
@@ -108,6 +110,18 @@ def train_all(
             tuner.fit()
     finally:
         del _LIVE[pool]
+
+
+def say_who_waits(slots: int, progress: Progress) -> None:
+    """Cores that other work has are waited for; whoever sees nothing happen should know why."""
+    have, free = int(ray.cluster_resources().get("CPU", 0)), 0
+    for pause in (0.0, 1.0):  # what this sweep has just given back is told a moment later
+        time.sleep(pause)
+        free = int(ray.available_resources().get("CPU", 0))
+        if free >= min(slots, have):
+            return
+    told = f"{have - free} of {have} cores are in use by other work: trials begin as it gives them up"
+    progress.note(f"{told}. Another sweep leaves some with tune.concurrent")
 
 
 def _name(trial: Any) -> str:

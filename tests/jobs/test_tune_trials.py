@@ -28,7 +28,7 @@ from jobs.tuning.journal import Facts, Journal, Trial
 from jobs.tuning.search import PlantSearch
 from jobs.tuning.space import find_space, parse_space
 from jobs.tuning.studies import PlantStudies
-from jobs.tuning.workers import RETRIES, train_all
+from jobs.tuning.workers import RETRIES, say_who_waits, train_all
 from models.errors import InputError
 
 pytestmark = pytest.mark.ray
@@ -244,3 +244,36 @@ def _rendered(report: tune.TuneReport) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report.render())
     return console.export_text()
+
+
+def test_a_sweep_that_has_to_wait_for_cores_says_so(ray_cluster: None) -> None:
+    class Noted(Silent):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    @ray.remote(num_cpus=2)
+    class Busy:
+        def ready(self) -> None: ...
+
+    def free(cores: int) -> None:
+        until = time.monotonic() + 30
+        while int(ray.available_resources().get("CPU", 0)) != cores:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    said = Noted()
+    free(2)
+    say_who_waits(2, said)
+    assert said.told == []
+    other = Busy.remote()
+    ray.get(other.ready.remote())
+    free(0)
+    say_who_waits(2, said)
+    ray.kill(other)
+    assert said.told == [
+        "2 of 2 cores are in use by other work: trials begin as it gives them up. Another sweep leaves some with "
+        "tune.concurrent"
+    ]
