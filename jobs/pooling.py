@@ -32,6 +32,7 @@ from models.errors import DivergedError, InputError
 from models.spec import ScalingNumbers
 
 LOOK_S = 2.0
+LEARNED = 2  # how a network is learned from its facts: another way is another version
 WEIGHTS, ABOUT, FORMAT = "shared.safetensors", "fleet.json", "millwright-fleet/1"
 
 
@@ -157,7 +158,7 @@ def parts_of(home: Home, study: Study) -> str:
 def _version(home: Home, studies: Sequence[Study], config: ModelConfig) -> str:
     facts = [[study.plant, study.data_version, parts_of(home, study)] for study in studies]
     workers = home.settings.tune.fleet_workers
-    text = json.dumps([facts, config.digest(), code_version(), *([workers] if workers > 1 else [])])
+    text = json.dumps([facts, config.digest(), code_version(), LEARNED, *([workers] if workers > 1 else [])])
     return f"fleet-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 

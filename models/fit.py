@@ -81,6 +81,7 @@ class NetworkFit:
         self._anchor = anchor
         if anchor is not None:
             anchor.put(self.network)
+            anchor.name(self.network, self.used)
         self._mean = RestrictedMean(config.hazard.edges, self._cap).to(self.device)
         self._averaged, self._best = copy_of(self.network), copy_of(self.network)
         self._weights = {n: t for n, t in self.network.state_dict().items() if t.is_floating_point()}
@@ -95,6 +96,11 @@ class NetworkFit:
     def done(self) -> bool:
         """All epochs are over, or validation has not gained for ``patience`` of them."""
         return self._epoch >= self.epochs or self._epoch - self._best_epoch >= self.config.network.patience
+
+    @property
+    def used(self) -> tuple[Channel, ...]:
+        """The channels that the network reads, in its order."""
+        return tuple(self._channels[index] for index in self._used)
 
     @property
     def epochs_done(self) -> int:

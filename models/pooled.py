@@ -1,8 +1,8 @@
 """One network of all plants, trained on the histories of all of them: what a plant with few failures starts from.
 
-The one idea: the set of channels shares everything but what is a plant's own: the scaling, the part of a channel's
-embedding beside its kind's, the embedding of operating regimes. In half of the steps the own part is hidden, so that
-the kinds alone must do: that is how the network reads a plant that it has not seen (``adopted``).
+The one idea: the set of channels shares everything but what is a plant's own: the scaling, the embedding of operating
+regimes. Channels of one name and kind share an embedding too, beside their kind's. In half of the steps it is hidden,
+so that the kinds alone must do: that is how the network reads a channel that it has not seen (``adopted``).
 
 Source: Gelman & Hill (2007), "Data analysis using regression and multilevel/hierarchical models", chapter 12.
 """
@@ -22,14 +22,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from models.anchor import Anchor, is_own
+from models.anchor import TABLE, Anchor, is_own, named
 from models.config import ModelConfig
 from models.errors import DivergedError, InputError
 from models.features import Sequence
 from models.fit import MAX_GRADIENT, SHUFFLE_BYTES, NetworkFit
 from models.hazard import usual_hazard_over
 from models.networks import HazardNetwork, Member, build
-from models.networks.channels import Channels
+from models.networks.channels import EMBEDDING, Channels
 from models.pieces import Piece, batched, cut
 from models.relations import relations_of
 from models.saved import about, packed, unpacked
@@ -67,6 +67,7 @@ class PooledFit:
         }
         networks = [fit.network for fit in self._fits.values()]
         _share(networks)
+        self._names = _name(list(self._fits.values()))
         labels = ((s.time[s.usable], s.event[s.usable]) for plant in self.plants.values() for s in plant.train)
         start_at(networks[0], usual_hazard_over(config.hazard.edges, labels))
         self._all = nn.ModuleDict({f"p{number}": network for number, network in enumerate(networks)})
@@ -126,7 +127,8 @@ class PooledFit:
                 "The training diverged", expected="a finite loss", found=f"none in {self._epoch} epochs",
                 do="Lower network.learning_rate",
             )  # fmt: skip
-        saved: bytes = safetensors.torch.save(self._best, metadata={"about": json.dumps({"format": FORMAT})})
+        told = json.dumps({"format": FORMAT, "names": self._names})
+        saved: bytes = safetensors.torch.save(self._best, metadata={"about": told})
         return saved
 
     def state(self) -> bytes:
@@ -234,7 +236,8 @@ def adopted(
 ) -> tuple[HazardNetwork, Scaling]:
     """The fleet's network for a plant that it has not learned from, and its scaling.
 
-    It is scaled by the plant's own readings, whose labels nothing reads; channels are known by their kinds alone.
+    It is scaled by the plant's own readings, whose labels nothing reads. Channels are known by name and kind where the
+    fleet has such, else by kind alone.
     """
     require_poolable(config)
     scaling = scaling_of(seen, channels, ignore=config.network.ignore)
@@ -247,7 +250,9 @@ def adopted(
         for name, parameter in network.named_parameters():
             if is_own(name):
                 parameter.zero_()
-    Anchor.of(shared, 0.0).put(network)
+    anchor = Anchor.of(shared, 0.0)
+    anchor.put(network)
+    anchor.name(network, [channels[index] for index in used])
     return network.eval(), scaling
 
 
@@ -260,9 +265,23 @@ def _share(networks: list[HazardNetwork]) -> None:
                 setattr(other.get_submodule(where), last, parameter)
 
 
+def _name(fits: Ordered[NetworkFit]) -> list[str]:
+    """Make one embedding of those of channels with equal names and kinds, in all networks; returns what they are of."""
+    names = sorted({named(channel) for fit in fits for channel in fit.used})
+    place = {name: row for row, name in enumerate(names)}
+    rng = torch.Generator().manual_seed(fits[0].config.network.seed)
+    table = nn.Parameter((torch.randn(len(names), EMBEDDING, generator=rng) * 0.5).to(fits[0].device))
+    for fit in fits:
+        for member in fit.network.members:
+            cast(Channels, cast(Member, member).body).name(table, [place[named(channel)] for channel in fit.used])
+    return names
+
+
 def _shared_weights(network: HazardNetwork) -> dict[str, Tensor]:
+    found = {name: parameter for name, parameter in network.named_parameters() if not is_own(name)}
     return {
-        name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters() if not is_own(name)
+        TABLE if name.endswith("body.table") else name: parameter.detach().cpu().clone()
+        for name, parameter in found.items()
     }
 
 

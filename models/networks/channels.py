@@ -6,7 +6,8 @@ a missing one is simply no member of the set, and the answer with one channel ex
 not a pass. In time, patches of ``kernel`` steps are joined ``kernel`` at a time: convolutions with dilation 1, k, k^2,
 ... over a history; a window needs only every k-th.
 
-A channel's embedding is that of its kind (temperature, pressure, ...: what plants share) plus its own (this plant's).
+A channel's embedding is that of its kind (temperature, pressure, ...: what plants share) plus its own: this plant's, or
+while plants train together (``models.pooled``), that of all their channels of one name and kind.
 
 Source: Zaheer et al. (2017), "Deep sets", arXiv:1703.06114; Lee et al. (2019), "Set transformer", arXiv:1810.00825
 (pooling by attention from learned seeds); van den Oord et al. (2016), "WaveNet", arXiv:1609.03499 (dilations).
@@ -16,6 +17,7 @@ Legend: B batch, T steps, I inputs, C channels, D a channel's hidden width, H hi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +37,9 @@ class Channels(nn.Module):
     """x [B, I, T + R - 1] -> [B, H, T]."""
 
     kind: Tensor
+    own: nn.Parameter | None
+    table: nn.Parameter | None  # own parts by name, [N, E], and each channel's row in it
+    row: Tensor
 
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
@@ -46,7 +51,7 @@ class Channels(nn.Module):
         kinds = [KINDS.get(kind, len(KINDS)) for kind in layout.kinds]
         self.register_buffer("kind", torch.tensor(kinds, dtype=torch.int64))
         self.of_kind = nn.Embedding(len(KINDS) + 1, EMBEDDING)
-        self.own = nn.Parameter(torch.randn(self.num_channels, EMBEDDING) * 0.5)
+        self.own, self.table = nn.Parameter(torch.randn(self.num_channels, EMBEDDING) * 0.5), None
         nn.init.normal_(self.of_kind.weight, std=0.5)
         self.rows = layout.rows_a_channel
         self.stem = nn.Conv1d(self.rows, width, self.kernel)
@@ -91,7 +96,16 @@ class Channels(nn.Module):
     def embedding(self) -> Tensor:
         """What tells the channels apart, [C, E]."""
         of_kind: Tensor = self.of_kind(self.kind)
-        return of_kind if self.unnamed else of_kind + self.own
+        if self.unnamed:
+            return of_kind
+        own = self.own if self.table is None else self.table[self.row]
+        assert own is not None, "a channel's own part is its network's or the table's"
+        return of_kind + own
+
+    def name(self, table: nn.Parameter, rows: Sequence[int]) -> None:
+        """From now on the channels' own parts are these rows of ``table`` [N, E], which other networks share."""
+        self.own, self.table = None, table
+        self.row = torch.tensor(rows, dtype=torch.int64, device=table.device)
 
     def _tokens(self, x_BIT: Tensor, *, window: bool) -> Tensor:
         """[B, I, T + R - 1] -> [B C, D, T]; of a ``window`` [B, I, R] the last step alone, [B C, D, 1]."""
