@@ -66,9 +66,9 @@ def test_what_is_shared_is_one_parameter_and_the_rest_is_each_plants_own() -> No
     first, second = fit.network("a"), fit.network("b")
     assert first.members[0].body.stem.weight is second.members[0].body.stem.weight
     assert first.members[0].head.bias is second.members[0].head.bias
-    assert first.members[0].body.own.shape[0] == 2 and second.members[0].body.own.shape[0] == 3
+    assert first.members[0].body.own is None and first.members[0].body.table is second.members[0].body.table
     moved = {n for n, t in first.state_dict().items() if t.is_floating_point() and not torch.equal(t, before[n])}
-    assert {"members.0.body.own", "members.0.body.stem.weight", "members.0.head.bias"} <= moved
+    assert {"members.0.body.table", "members.0.body.stem.weight", "members.0.head.bias"} <= moved
     assert first.center.shape == (1, 2) and second.center.shape == (1, 3)
 
 
@@ -80,7 +80,34 @@ def test_an_unseen_plant_is_read_by_the_kinds_of_its_sensors(shared: bytes) -> N
     risk = [probability_within(sigmoid(model.sequence_logits(s.values)), EDGES, 24)[-6:].mean()
             for s in (failing, healthy)]  # fmt: skip
     assert risk[0] > 0.6 and risk[1] < 0.25
-    assert torch.count_nonzero(network.members[0].body.own) == 0
+
+
+def test_a_channel_is_known_by_name_and_kind_or_by_kind_alone(shared: bytes) -> None:
+    anchor = Anchor.of(shared, 0.0)
+    assert sorted(anchor.names) == ["ratio/load", "temperature/heat", "vibration/wear"]
+    other = (Channel("wear", "temperature", "degC"), LOAD, Channel("play", "vibration", "mm/s"), HEAT)
+    seen = plant("c", other, (0, 1, 0, 2), 0.0).train
+    own = adopted(CONFIG, other, seen, shared)[0].members[0].body.own
+    assert not own[0].any() and not own[2].any()  # the name of another kind, the kind under another name
+    assert torch.equal(own[1], anchor.names["ratio/load"]) and torch.equal(own[3], anchor.names["temperature/heat"])
+
+
+def test_a_plant_that_starts_from_the_fleet_begins_with_what_its_channels_are_known_by(shared: bytes) -> None:
+    from models.fit import NetworkFit
+
+    anchor, known = Anchor.of(shared, 0.0), plants()["b"]
+    fit = NetworkFit(known.train, known.validate, CONFIG, known.channels, anchor=anchor)
+    own = fit.network.members[0].body.own
+    assert torch.equal(own[0], anchor.names["temperature/heat"]) and torch.equal(own[2], anchor.names["vibration/wear"])
+
+
+def test_weights_of_a_fleet_without_names_are_read_by_kinds(shared: bytes) -> None:
+    tensors = safetensors.torch.load(shared)
+    del tensors["names"]
+    anchor = Anchor.of(safetensors.torch.save(tensors), 0.0)
+    assert anchor.names == {}
+    own = adopted(CONFIG, (WEAR, LOAD), plants()["a"].train, safetensors.torch.save(tensors))[0].members[0].body.own
+    assert not own.any()
 
 
 def test_the_labels_of_an_adopted_plant_are_not_read(shared: bytes) -> None:
