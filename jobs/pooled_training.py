@@ -23,7 +23,7 @@ from cluster.files import write_atomically
 from jobs.series.judged import judge
 from jobs.study import Fleet, Study
 from models.config import ModelConfig
-from models.errors import InputError
+from models.errors import InputError, MillwrightError
 from models.together import ALONE, Together
 
 if TYPE_CHECKING:
@@ -69,9 +69,30 @@ def train_together(asked: Pooling, *, workers: int, gpu: bool) -> Fleet:
                     failure_config=ray.train.FailureConfig(max_failures=RETRIES),
                 ),
             ).fit()  # fmt: skip
+    except ray.train.TrainingFailedError as error:
+        raise _cause(error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return _finished(asked, _begun(asked))
+
+
+def require_room(workers: int, *, gpu: bool) -> None:
+    """Raises InputError where the cluster has not a core, or with ``gpu`` a GPU, for each: they would wait for ever."""
+    for name, wanted in (("CPU", workers), ("GPU", workers if gpu else 0)):
+        have = int(ray.cluster_resources().get(name, 0))
+        if have < wanted:
+            raise InputError(
+                "No room for the fleet's workers", expected=f"{wanted} {name}s", found=have,
+                where="tune.fleet_workers", do="Lower it, or start a cluster with more",
+            )  # fmt: skip
+
+
+def _cause(error: Exception) -> MillwrightError:
+    """What ended a worker: our own error where it is one."""
+    found = list(getattr(error, "worker_failures", {}).values())
+    own = next((one for one in found if isinstance(one, MillwrightError)), None)
+    first = str(found[0] if found else error).strip().splitlines() or [""]
+    return own or MillwrightError("The fleet's training failed on its workers", found=first[-1])
 
 
 def epochs_of(asked: Pooling) -> int:
@@ -128,7 +149,7 @@ def _begun(asked: Pooling, *, together: Together = ALONE, device: str = "cpu") -
 def _finished(asked: Pooling, fit: PooledFit) -> Fleet:
     """Judged on every plant as if it had not seen it: by kinds, and scaled by the plant's own readings."""
     from models.networks import NetworkModel
-    from models.pooled import adopted
+    from models.sharing import adopted
 
     shared, config = fit.shared(), asked.config
     heard = [

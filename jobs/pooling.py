@@ -23,7 +23,7 @@ from cluster.places import Place
 from cluster.report import Progress, code_version
 from cluster.turns import alone
 from jobs.bundling import bundle_network
-from jobs.pooled_training import Pooling, epochs_of, train_alone, train_together
+from jobs.pooled_training import Pooling, epochs_of, require_room, train_alone, train_together
 from jobs.series.judged import Judged
 from jobs.study import Candidate, Fleet, Study
 from models.calibration import Calibration
@@ -97,6 +97,8 @@ def _trained(home: Home, asked: Sequence[Pooling], progress: Progress) -> Iterat
         begun = "Go on with" if one.state.is_file() else "Train"
         progress.step(f"{begun} the fleet's network on {', '.join(study.plant for study in one.studies)}")
     alone = workers == 1 and not gpu
+    if not alone:
+        require_room(workers, gpu=gpu)
     each = len(asked) if alone else 1
     for start in range(0, len(asked), max(1, each)):
         some = asked[start : start + each]
@@ -130,7 +132,7 @@ def adopt(study: Study, fleet: Fleet, bundles: Place) -> Candidate:
 
     Raises InputError where the plant has another clock than the fleet.
     """
-    from models.pooled import adopted
+    from models.sharing import adopted
 
     began = time.monotonic()
     if study.config.clock != fleet.clock:

@@ -1,8 +1,7 @@
 """One network of all plants, trained on the histories of all of them: what a plant with few failures starts from.
 
 The one idea: the set of channels shares everything but what is a plant's own: the scaling, the embedding of operating
-regimes. Channels of one name and kind share an embedding too, beside their kind's. In half of the steps it is hidden,
-so that the kinds alone must do: that is how the network reads a channel that it has not seen (``adopted``).
+regimes (``models.sharing``). In half of the steps the names of its channels are hidden from it.
 
 Source: Gelman & Hill (2007), "Data analysis using regression and multilevel/hierarchical models", chapter 12.
 """
@@ -13,28 +12,23 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Ordered
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from models.anchor import TABLE, Anchor, is_own, named
 from models.config import ModelConfig
 from models.errors import DivergedError, InputError
 from models.features import Sequence
 from models.fit import MAX_GRADIENT, SHUFFLE_BYTES, NetworkFit
 from models.hazard import usual_hazard_over
-from models.networks import HazardNetwork, Member, build
-from models.networks.channels import EMBEDDING, Channels
+from models.networks import HazardNetwork
 from models.pieces import Piece, batched, cut
-from models.relations import relations_of
 from models.saved import about, packed, unpacked
-from models.scaling import Scaling, moving, scaling_of
-from models.schedule import averaging, copy_of, rate_at, start_at
+from models.schedule import averaging, rate_at, start_at
+from models.sharing import name_channels, require_poolable, share, shared_weights, unnamed
 from models.together import ALONE, Together
 from models.windows import Channel
 
@@ -66,17 +60,18 @@ class PooledFit:
             for name, plant in self.plants.items()
         }
         networks = [fit.network for fit in self._fits.values()]
-        _share(networks)
-        self._names = _name(list(self._fits.values()))
+        share(networks)
+        self._names = name_channels(list(self._fits.values()))
         labels = ((s.time[s.usable], s.event[s.usable]) for plant in self.plants.values() for s in plant.train)
         start_at(networks[0], usual_hazard_over(config.hazard.edges, labels))
         self._all = nn.ModuleDict({f"p{number}": network for number, network in enumerate(networks)})
-        self._averaged = copy_of(self._all)
-        self._best, self._best_loss, self._best_epoch = _shared_weights(networks[0]), math.inf, 0
+        self._weights = dict(self._all.named_parameters())  # each once, however many plants share it
+        self._averaged = self._copied()
+        self._best, self._best_loss, self._best_epoch = shared_weights(networks[0]), math.inf, 0
         self._epoch, self._steps = 0, 0
         self._usable = sum(int(s.usable.sum()) for plant in self.plants.values() for s in plant.train)
         self._optimizer = torch.optim.AdamW(
-            self._all.parameters(), lr=config.network.learning_rate, weight_decay=config.network.weight_decay
+            self._weights.values(), lr=config.network.learning_rate, weight_decay=config.network.weight_decay
         )
 
     @property
@@ -133,7 +128,7 @@ class PooledFit:
 
     def state(self) -> bytes:
         """All that the next epoch depends on, but configuration and data; alike in every worker."""
-        parts = {"all": self._all.state_dict(), "averaged": self._averaged, "best": self._best}
+        parts = {"weights": self._copied(), "averaged": self._averaged, "best": self._best}
         return packed(parts, self._optimizer, {
             "format": STATE, "config": self.config.digest(), "plants": list(self.plants), "epoch": self._epoch,
             "steps": self._steps, "best_epoch": self._best_epoch, "best_loss": self._best_loss,
@@ -148,8 +143,8 @@ class PooledFit:
                 found=f"{str(told['config'])[:12]} of {', '.join(told['plants'])}", do="Remove it, and train anew",
             )  # fmt: skip
         parts = unpacked(state, self._optimizer)
-        self._all.load_state_dict(parts["all"])
-        self._averaged = {name: tensor.to(self.device) for name, tensor in parts["averaged"].items()}
+        self._put(parts["weights"])
+        self._averaged = {name: parts["averaged"][name].to(self.device) for name in self._weights}
         self._best = parts["best"]
         self._epoch, self._steps, self._best_epoch = told["epoch"], told["steps"], told["best_epoch"]
         self._best_loss = told["best_loss"]
@@ -194,105 +189,36 @@ class PooledFit:
         if found is not None:
             fit, pieces, hidden = found
             batch = fit.stacked(pieces)
-            with _unnamed(fit.network, hidden):
+            with unnamed(fit.network, hidden):
                 loss, total = fit.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(fit.network.parameters(), MAX_GRADIENT)
             counts = (1.0, total, float(batch.usable.sum()))
-        working, total, steps = self._together.mean_gradients(self._all.parameters(), counts)
+        working, total, steps = self._together.mean_gradients(self._weights.values(), counts)
         if not working:
             return False, 0.0, 0.0
         self._optimizer.step()
         self._steps += 1
         decay = averaging(network.average, self._steps)
-        now = self._all.state_dict()
-        names = [name for name, tensor in now.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self._averaged[n] for n in names], [now[n] for n in names], 1 - decay)
+        now = [weight.detach() for weight in self._weights.values()]
+        torch._foreach_lerp_(list(self._averaged.values()), now, 1 - decay)
         return True, total, steps
 
     def _validated(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Each plant's validation loss under the averaged weights, and the shared ones among these."""
-        own = copy_of(self._all)
-        self._all.load_state_dict(self._averaged)
+        own = self._copied()
+        self._put(self._averaged)
         rank, size = self._together.rank, self._together.size
         mine = [fit.validated()[0] if at % size == rank else 0.0 for at, fit in enumerate(self._fits.values())]
         losses = dict(zip(self._fits, self._together.sum(mine, self.device), strict=True))
-        shared = _shared_weights(next(iter(self._fits.values())).network)
-        self._all.load_state_dict(own)
+        shared = shared_weights(next(iter(self._fits.values())).network)
+        self._put(own)
         return losses, shared
 
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self._weights.items()}
 
-def require_poolable(config: ModelConfig) -> None:
-    """Raises InputError for a network that depends on the set of sensors."""
-    if config.network.name != "channels":
-        raise InputError(
-            "This network cannot be shared by plants", expected='network.name = "channels"',
-            found=repr(config.network.name), do="Take the network `channels`, or tune each plant alone",
-        )  # fmt: skip
-
-
-def adopted(
-    config: ModelConfig, channels: tuple[Channel, ...], seen: Ordered[Sequence], shared: bytes
-) -> tuple[HazardNetwork, Scaling]:
-    """The fleet's network for a plant that it has not learned from, and its scaling.
-
-    It is scaled by the plant's own readings, whose labels nothing reads. Channels are known by name and kind where the
-    fleet has such, else by kind alone.
-    """
-    require_poolable(config)
-    scaling = scaling_of(seen, channels, ignore=config.network.ignore)
-    moves = set(moving(scaling, seen))
-    kept = [i for i, channel in enumerate(channels) if channel.name not in config.network.ignore]
-    relations = relations_of(scaling, seen, channels) if config.network.deviations else None
-    used = [i for i in kept if i in moves] or kept
-    network = build(config, scaling, [c.kind for c in channels], used=used, relations=relations)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if is_own(name):
-                parameter.zero_()
-    anchor = Anchor.of(shared, 0.0)
-    anchor.put(network)
-    anchor.name(network, [channels[index] for index in used])
-    return network.eval(), scaling
-
-
-def _share(networks: list[HazardNetwork]) -> None:
-    """Make one parameter of those that are not a plant's own, in all networks."""
-    for name, parameter in networks[0].named_parameters():
-        if not is_own(name):
-            where, _, last = name.rpartition(".")
-            for other in networks[1:]:
-                setattr(other.get_submodule(where), last, parameter)
-
-
-def _name(fits: Ordered[NetworkFit]) -> list[str]:
-    """Make one embedding of those of channels with equal names and kinds, in all networks; returns what they are of."""
-    names = sorted({named(channel) for fit in fits for channel in fit.used})
-    place = {name: row for row, name in enumerate(names)}
-    rng = torch.Generator().manual_seed(fits[0].config.network.seed)
-    table = nn.Parameter((torch.randn(len(names), EMBEDDING, generator=rng) * 0.5).to(fits[0].device))
-    for fit in fits:
-        for member in fit.network.members:
-            cast(Channels, cast(Member, member).body).name(table, [place[named(channel)] for channel in fit.used])
-    return names
-
-
-def _shared_weights(network: HazardNetwork) -> dict[str, Tensor]:
-    found = {name: parameter for name, parameter in network.named_parameters() if not is_own(name)}
-    return {
-        TABLE if name.endswith("body.table") else name: parameter.detach().cpu().clone()
-        for name, parameter in found.items()
-    }
-
-
-@contextmanager
-def _unnamed(network: HazardNetwork, hidden: bool) -> Iterator[None]:
-    """While it lasts and ``hidden`` holds, channels are known by their kinds alone."""
-    bodies = [body for member in network.members if isinstance(body := cast(Member, member).body, Channels)]
-    for body in bodies:
-        body.unnamed = hidden
-    try:
-        yield
-    finally:
-        for body in bodies:
-            body.unnamed = False
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(weights[name])

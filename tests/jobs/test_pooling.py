@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.train import WorkerGroupError
 
 from cluster.home import Home, open_home
 from cluster.report import Silent
 from jobs.candidates import network_candidate
+from jobs.pooled_training import _cause
 from jobs.pooling import adopt, fleet_of
 from jobs.study import Fleet, Study
 from jobs.trial import begin
@@ -219,3 +221,14 @@ def test_several_workers_train_it_by_ray_train(home: Home, studies: list[Study],
     assert found.judged.log_likelihood > 1.5 * fleet.judged.log_likelihood  # both negative, by a few epochs
     assert not [*(home.registry / "fleet").glob("*.train"), *(home.registry / "fleet").glob(f"{found.version}.state")]
     assert fleet_of(pair, studies, progress=Silent()) == found
+
+
+@pytest.mark.ray
+def test_more_workers_than_cores_are_refused_and_what_ends_a_worker_is_told(home: Home, studies: list[Study]) -> None:
+    many = open_home(home.path, environment={}, assignments=[*SMALL, "tune.fleet_workers=64"])
+    with pytest.raises(InputError, match=r"No room for the fleet's workers: expected 64 CPUs, found 2 \(in tune.fleet"):
+        fleet_of(many, studies, progress=Silent())
+    own, other = InputError("Damaged state"), ValueError("a matrix\nof no such shape")
+    assert _cause(WorkerGroupError("x", {0: other, 1: own})) is own
+    assert "of no such shape" in str(_cause(WorkerGroupError("x", {0: other})))
+    assert "workers: found no node" in str(_cause(RuntimeError("no node")))

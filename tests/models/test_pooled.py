@@ -13,7 +13,8 @@ from models.errors import InputError
 from models.features import Sequence
 from models.hazard import probability_within, sigmoid
 from models.networks import NetworkModel
-from models.pooled import History, PooledFit, adopted
+from models.pooled import History, PooledFit
+from models.sharing import adopted
 from models.windows import Channel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
