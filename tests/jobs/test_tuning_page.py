@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cluster.home import open_home
+from jobs.reporting.plots import canvas
 from jobs.reporting.tuning_page import render
 from jobs.reporting.tuning_words import sureness, why
 from jobs.study import Candidate
@@ -219,3 +220,12 @@ def test_a_journal_holds_every_epochs_own_loss_and_gaps_where_none_was_heard(tmp
     search.journal.write()
     (trial,) = Journal(tmp_path / "north", "north", search.journal.facts).trials
     assert trial.losses == [0.123457, None, 0.2, None] and trial.seconds == 4.0
+
+
+def test_numbers_that_are_read_keep_their_digits_and_coordinates_lose_theirs() -> None:
+    with canvas(2.0) as (figure, out):
+        axis = figure.subplots()
+        axis.plot([0.1234567, 0.7654321], [0.00222, 0.00413])
+        axis.set_yticks([0.00222, 0.00413])
+    assert ">0.00222<" in out[0] and ">0.00413<" in out[0]
+    assert not re.search(r"<[^>]*\d\.\d{3}[^>]*>", out[0])
