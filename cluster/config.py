@@ -52,7 +52,7 @@ class RaySettings(Frozen):
 
 
 class TuneSettings(Frozen):
-    trials: int = Field(4, ge=1)  # configurations tried a plant
+    trials: int | None = Field(None, ge=1)  # configurations tried a plant; None: as it is, from scratch and the fleet
     concurrent: int | None = Field(None, ge=1)  # trials at once over all plants; None: as many as there is room for
     batch: int | None = Field(None, ge=1)  # trials of a plant that wait for none of each other; None: 2, or a quarter
     gpu_per_trial: float = Field(0.0, ge=0)  # a share of a GPU, and of its memory

@@ -179,7 +179,7 @@ def _places(home: Home) -> int:
 
 def _facts(home: Home, study: Study, space: Space, trials: int | None, seed: int | None) -> Facts:
     tune = home.settings.tune
-    number = trials or tune.trials
+    number = trials or tune.trials or len(_heads(study))
     if _starts_only(study):
         number = 1
     return Facts(
@@ -203,8 +203,13 @@ def _plant(home: Home, study: Study, facts: Facts, space: Space, tracking: Track
     data = ray.put(study)
     bundles = reference(bundle_folder(home, study.plant, "x").parent)
     baselines = [fit_baseline.remote(data, bundles, kind == "trees") for kind in BASELINES]
-    heads: list[dict[str, Any]] = [{"start": "fleet"}, {}] if study.fleet else [{}]
-    return _Plant(study, data, PlantSearch(journal, space, study.config.network, heads), track, baselines)
+    search = PlantSearch(journal, space, study.config.network, _heads(study))
+    return _Plant(study, data, search, track, baselines)
+
+
+def _heads(study: Study) -> list[dict[str, Any]]:
+    """What a study begins with: the configuration as it is, from the fleet's weights and from scratch."""
+    return [{"start": "fleet"}, {}] if study.fleet else [{}]
 
 
 def _search(

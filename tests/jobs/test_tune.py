@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from jobs.questions import questions_for
 from jobs.study import Candidate
 from models.bundle import load_bundle
 from models.errors import InputError, NotFoundError
+from tests.jobs.conftest import SMALL
 from tests.journal import journal_ids
 
 pytestmark = pytest.mark.ray
@@ -45,6 +47,15 @@ def test_a_study_ends_with_a_champion_beside_its_baselines(tuned) -> None:
     assert best is not None and best.version == plant["best"]["version"]
     assert scores[best.kind] == max(scores.values())
     assert load_bundle(best.path).spec.lineage.data_version.startswith("readings/pump@")
+
+
+def test_unasked_a_lone_plant_is_trained_as_it_is_and_nothing_is_drawn(tuned, tmp_path: Path) -> None:
+    shutil.copytree(tuned.fresh, tmp_path / "home")
+    assignments = [text for text in SMALL if not text.startswith("tune.trials")]
+    home = open_home(tmp_path / "home", environment={}, assignments=assignments)
+    (plant,) = tune.run(home, progress=Silent()).plants
+    assert (plant.trials, plant.finished) == (1, 1)
+    assert [outcome["settings"] for outcome in plant.outcomes] == [{}]
 
 
 def test_every_trial_is_a_child_run_that_has_ended(tuned) -> None:
