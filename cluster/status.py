@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,6 +13,7 @@ from rich.table import Table
 from cluster import dossiers
 from cluster.config import PlantSettings
 from cluster.home import Home
+from cluster.received import State
 from cluster.registry import champion
 from cluster.report import Progress, Report
 from cluster.running import alive, records
@@ -41,6 +43,7 @@ class PlantStatus(BaseModel):
     champion: ChampionStatus | None
     promotion: PromotionStatus | None
     owner: str | None
+    waiting: int | None = 0  # readings that the service received and no `ingest` has taken; None: unreadable
 
 
 class Running(BaseModel):
@@ -65,8 +68,9 @@ class StatusReport(Report):
             )  # fmt: skip
         what = [f"{r.name} runs (pid {r.pid}{_ports(r.ports)})" for r in _by_process(self.running)] or ["Nothing runs."]
         first = table if self.plants else "No plant is connected. Run `millwright connect PATH --plant NAME`."
+        waiting = [_told(p) for p in self.plants if p.waiting != 0]
         problems = [f"{p.name}: {p.promotion.problem}" for p in self.plants if p.promotion and p.promotion.problem]
-        return Group(f"Home {self.home}", first, *problems, *what)
+        return Group(f"Home {self.home}", first, *problems, *waiting, *what)
 
 
 def run(home: Home, *, progress: Progress) -> StatusReport:
@@ -74,7 +78,7 @@ def run(home: Home, *, progress: Progress) -> StatusReport:
     plants = [
         PlantStatus(
             name=name, machines=_num_machines(home, name), **_champion(home, name),
-            owner=home.settings.plants.get(name, PlantSettings()).owner,
+            owner=home.settings.plants.get(name, PlantSettings()).owner, waiting=_waiting(home, name),
         )
         for name in home.plants()
     ]  # fmt: skip
@@ -107,6 +111,22 @@ def _promoted(found: PromotionStatus | None) -> tuple[str, str]:
 
 def _num_machines(home: Home, plant: str) -> int:
     return len(set(read_machines(home, plant)["machine"].to_pylist()))
+
+
+def _waiting(home: Home, plant: str) -> int | None:
+    if not home.of(plant).state.is_file():
+        return 0
+    try:
+        with closing(State(home.of(plant).state)) as state:
+            return state.num_pending()
+    except InputError:
+        return None
+
+
+def _told(plant: PlantStatus) -> str:
+    if plant.waiting is None:
+        return f"{plant.name}: the service's store of readings cannot be read"
+    return f"{plant.name}: {plant.waiting:,} readings that the service received wait for `millwright ingest`"
 
 
 def _by_process(running: list[Running]) -> list[Running]:

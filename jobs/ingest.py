@@ -9,12 +9,13 @@ Counts are of source rows: a line of a log, a row of a wide file, one tag's valu
 Every one is either ingested or quarantined. ``rows_superseded`` are ingested rows that changed nothing:
 each of their cells lost to a later delivery (plan, path, row) or repeats what was there. A wrong cell
 of a wide row costs only that cell and is counted in ``cells_quarantined``; its row is ingested.
-``files_quarantined`` could not be read to their end.
+``files_quarantined`` could not be read to their end. ``rows_delivered``, ingested too, are what the service received.
 """
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from cluster.home import Home
 from cluster.report import Progress
 from cluster.storage import read_machines
 from cluster.turns import only_one
-from jobs.following.batches import finish_left
+from jobs.following.batches import Batches, finish_left
 from jobs.ingesting import tables
 from jobs.ingesting.check import check
 from jobs.ingesting.machines import machine_types
@@ -108,7 +109,9 @@ def run(
 def _ingest(home: Home, names: list[str], accept: str | None, progress: Progress, spread: Spread) -> list[PlantIngest]:
     reports = {name: PlantIngest(name=name) for name in names}
     for name in names:
-        finish_left(home, name)
+        finish_left(home, name, progress)
+        _deliver(home, name, reports[name], progress)
+    every = names
     while names:
         progress.step("Looking for new files")
         plans = list(_plans(home, names, reports, accept))
@@ -122,10 +125,29 @@ def _ingest(home: Home, names: list[str], accept: str | None, progress: Progress
         # What a killed run left and what is accepted are finished first; what has come since is a batch of its own.
         names = [plan.plant for plan in plans if plan.resumed or plan.accepts == accept is not None]
         accept = None if any(plan.accepts == accept for plan in plans) else accept
+    for name in every:
+        _deliver(home, name, reports[name], progress)  # what came meanwhile, or waited for a killed run's batch
     for report in reports.values():
         for note in report.notes:
             progress.note(f"{report.name}: {note}")
     return list(reports.values())
+
+
+def _deliver(home: Home, name: str, report: PlantIngest, progress: Progress) -> None:
+    """What the service has received; a file that says otherwise comes after it, and wins."""
+    try:
+        batches = Batches(home, home.source(name), progress)
+    except InputError:  # looking for its files says the same
+        return
+    if batches.unfinished_plan() is not None:
+        return
+    try:
+        for done in batches.deliveries():
+            report.rows_delivered += done.counts.get("rows_ingested", 0)
+            counts = {key: number for key, number in done.counts.items() if key.startswith("rows_")}
+            add(report, tables.Batch(done.decoded.plan, done.decoded.parsed), counts)
+    except (InputError, sqlite3.Error) as error:  # files need not wait for it
+        report.notes += [note] if (note := f"not taken from the service: {error}") not in report.notes else []
 
 
 def _plans(home: Home, names: list[str], reports: dict[str, PlantIngest], accept: str | None) -> Iterator[Plan]:

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 from cluster.added import Change, changes, full_source
 from cluster.home import Home
 from cluster.logs import by_machine, machine_events
+from cluster.received import Rows, State
 from cluster.storage import data_version, read_events, read_machines, read_readings, reading_files, to_us
 from models.config import Clock
 from models.errors import InputError, NotFoundError
 from models.quality import Scale, scale_of
 from models.source import SensorColumn, SourceDescription
 from models.windows import MachineEvents
-from serve.state import Rows, State
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from cluster.received import Rows
 from models.errors import InputError
 from models.quality import Scale
 from models.windows import Float
 from serve.plant import Plant
-from serve.state import Rows
 
 MAX_ROWS = 50_000
 MAX_CELLS = 4_000_000  # as rows in memory: 0.2 GB

@@ -16,6 +16,7 @@ import numpy as np
 
 from cluster.bundles import load
 from cluster.home import Home
+from cluster.received import State
 from cluster.registry import Champion, champion
 from models.errors import GateError, InputError, MillwrightError, NotFoundError
 from models.explain import reasons
@@ -24,7 +25,6 @@ from models.spec import BundleSpec
 from models.windows import Channel, Float, context_of, span_us
 from serve.metrics import Metrics
 from serve.plant import Plant, load_plant, seed_state
-from serve.state import State
 
 log = logging.getLogger("millwright.serve")
 

@@ -14,7 +14,8 @@ from cluster.home import Home
 from cluster.report import Progress
 from cluster.turns import only_one
 from jobs.following.commit import Tables, commit, tidy
-from jobs.following.parse import decode, spool_folder
+from jobs.following.delivered import SERVICE, decode_delivered, next_deliveries, taken
+from jobs.following.parse import Decoded, decode, spool_folder
 from jobs.following.spool import Placed, read
 from jobs.ingesting import live
 from jobs.ingesting.live import LiveBatch
@@ -27,11 +28,11 @@ BATCH_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Done:
-    """A batch that readers see, and when each of its messages had come (us)."""
+    """A batch that readers see."""
 
     batch: LiveBatch
+    decoded: Decoded
     counts: dict[str, int]
-    received_us: list[int]
     reasons: dict[str, int]
 
 
@@ -111,27 +112,42 @@ class Batches:
             return (placed for placed in read(folder, self.next - 1, self._last) if placed.number >= self.next)
         return read(folder, self.next)
 
+    def deliveries(self) -> Iterator[Done]:
+        """Commit what the service has received, batch after batch. Whoever calls it holds the plant's lock."""
+        plant = self.source.plant
+        last = live.last_done(self.home, plant)
+        if last is not None and last.delivered is not None:
+            taken(self.home, last)  # a killed run may have had no time to say so
+        while (found := next_deliveries(self.home, plant)) is not None:
+            yield self._commit(
+                live.new_batch(
+                    self.home, plant, sequence=last_sequence(self.home, plant) + 1, first=self.next, last=self.next,
+                    at=(0, 0), ranges={SERVICE: found}, offsets=live.offsets(self.home, plant), delivered=found[1],
+                    source_digest=digest_of(self.source), now=datetime.now(UTC),
+                )
+            )  # fmt: skip
+
     def _commit(self, batch: LiveBatch) -> Done:
         self.tables.refresh()
-        decoded = decode(self.home, self.source, batch, self.tables.types)
+        decoding = decode if batch.delivered is None else decode_delivered
+        decoded = decoding(self.home, self.source, batch, self.tables.types)
         counts = commit(self.tables, decoded)
         live.finish(self.home, batch, counts)
+        if batch.delivered is not None:
+            taken(self.home, batch)
         tidy(self.tables)
         reasons: dict[str, int] = {}
         for parsed in decoded.parsed:
             for reason, number in parsed.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + number
-        return Done(batch, counts, decoded.received_us, reasons)
+        return Done(batch, decoded, counts, reasons)
 
 
-def finish_left(home: Home, plant: str) -> LiveBatch | None:
+def finish_left(home: Home, plant: str, progress: Progress) -> LiveBatch | None:
     """Do the live batch that a killed run has left. Whoever calls it holds the plant's lock."""
     batch = live.open_batch(home, plant)
     if batch is not None:
-        source = home.source(plant)
-        tables = Tables(home, plant)
-        tables.refresh()
-        live.finish(home, batch, commit(tables, decode(home, source, batch, tables.types)))
+        Batches(home, home.source(plant), progress)._commit(batch)
     return batch
 
 

@@ -43,7 +43,7 @@ class PlantFollow(BaseModel):
             setattr(self, key, getattr(self, key) + done.counts.get(key, 0))
         for reason, number in done.reasons.items():
             self.quarantine[reason] = self.quarantine.get(reason, 0) + number
-        for at_us in done.received_us:
+        for at_us in done.decoded.received_us:
             self._spread[bisect.bisect_left(_EDGES_MS, (now_us - at_us) / 1000)] += 1
 
     def measure(self) -> None:

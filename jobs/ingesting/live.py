@@ -28,8 +28,9 @@ _TAIL = 1 << 17
 class LiveBatch(BaseModel):
     """Messages ``first`` to ``last`` (exclusive) of the spool; ``at`` is where the first lies: segment and byte.
 
-    ``ranges``: ``stream/topic`` (Kafka: ``stream/topic/partition``) -> first and last offset: the broker's own
-    with Kafka, the spool's with MQTT, which has none.
+    Or, with ``delivered``, what the service has received up to that delivery. ``ranges``: ``stream/topic`` (Kafka:
+    ``stream/topic/partition``) -> first and last offset: the broker's own with Kafka, the spool's with MQTT, which has
+    none, the numbers of deliveries with the service.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class LiveBatch(BaseModel):
     last: int
     at: tuple[int, int]
     ranges: dict[str, tuple[int, int]]
+    delivered: int | None = None
     counts: dict[str, int] = {}
 
 
@@ -59,13 +61,14 @@ class _Open(BaseModel):
 def new_batch(
     home: Home, plant: str, *, sequence: int, first: int, last: int, at: tuple[int, int],
     ranges: Mapping[str, tuple[int, int]], offsets: Mapping[str, int], source_digest: str, now: datetime,
+    delivered: int | None = None,
 ) -> LiveBatch:  # fmt: skip
     """Persist the next batch."""
     content = f"{plant}\0{sequence}\0{first}\0{last}\0{sorted(ranges.items())}"
     batch = LiveBatch(
         plant=plant, sequence=sequence, batch=f"{sequence:06d}-{hashlib.sha256(content.encode()).hexdigest()[:12]}",
         created_at=now, code_version=code_version(), source_digest=source_digest, first=first, last=last, at=at,
-        ranges=dict(ranges),
+        ranges=dict(ranges), delivered=delivered,
     )  # fmt: skip
     opened = _Open(batch=batch, offsets=dict(offsets))
     write_atomically(_open_path(home, plant), opened.model_dump_json() + "\n")

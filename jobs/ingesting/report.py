@@ -32,6 +32,7 @@ class PlantIngest(BaseModel):
     resumed: bool = False
     files: int = 0
     rows_ingested: int = 0
+    rows_delivered: int = 0
     rows_superseded: int = 0
     rows_quarantined: int = 0
     cells_quarantined: int = 0
@@ -74,6 +75,7 @@ class IngestReport(Report):
             for p in self.plants
             if p.quarantine
         ]
+        lines += [f"{p.name}: {p.rows_delivered:,} rows from the service" for p in self.plants if p.rows_delivered]
         for p in self.plants:
             if p.files_quarantined:
                 lines.append(f"{p.name}: not readable to the end: {', '.join(p.files_quarantined[:5])}")

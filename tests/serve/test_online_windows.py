@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.home import Home
+from cluster.received import Rows
 from models.predict import prediction_id, window_digest
 from models.quality import scale_of
 from models.windows import (
@@ -26,7 +27,6 @@ from models.windows import (
 )
 from serve.scorer import Model
 from serve.service import Service, cut
-from serve.state import Rows
 
 HOUR_US = 3_600_000_000
 START_US = 1_748_736_000_000_000  # 2025-06-01, far from now

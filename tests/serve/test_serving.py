@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from cluster.home import Home
+from cluster.received import State
 from cluster.running import free_port, port_is_free, records, stop
-from serve.state import State
 
 START_S, END_S = 120.0, 40.0
 HOUR_S = 3600

@@ -4,8 +4,8 @@ The one idea: a reading is acknowledged when it is committed here, and only then
 death of every process (``fsync=True`` also the loss of power). A row is (machine, time) with one
 float32 cell a sensor; a later delivery wins cell by cell, an empty cell never erases one.
 
-Rows sent over HTTP are ``pending`` until an ingest has taken them; rows copied from history are not.
-``prune`` removes only what is not pending and older than any window needs, so nothing is lost.
+Each delivery has a number, which its rows carry as ``pending`` until an ingest has taken them; rows copied from
+history have none (0). ``prune`` removes only what is not pending and older than any window needs, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ CREATE TABLE readings (machine TEXT NOT NULL, time_us INTEGER NOT NULL, cells BL
     pending INTEGER NOT NULL, PRIMARY KEY (machine, time_us)) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_APPEND = """INSERT INTO readings VALUES (?, ?, ?, 1) ON CONFLICT (machine, time_us)
-    DO UPDATE SET cells = over(cells, excluded.cells), pending = 1"""
-_SEED = """INSERT INTO readings VALUES (?, ?, ?, 0) ON CONFLICT (machine, time_us)
+_APPEND = """INSERT INTO readings VALUES (?, ?, ?, ?) ON CONFLICT (machine, time_us)
+    DO UPDATE SET cells = over(cells, excluded.cells), pending = excluded.pending"""
+_SEED = """INSERT INTO readings VALUES (?, ?, ?, ?) ON CONFLICT (machine, time_us)
     DO UPDATE SET cells = over(excluded.cells, cells)"""
+# Numbers begin with 2: version 1 of us gave every row that waited a 1.
+_NUMBER = """INSERT INTO facts VALUES ('delivery', 2) ON CONFLICT (name)
+    DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"""
 _READ = "SELECT time_us, cells FROM readings WHERE machine = ? AND time_us > ? AND time_us <= ? ORDER BY time_us"
 _PRUNE = """DELETE FROM readings AS old WHERE pending = 0 AND time_us <=
     (SELECT max(time_us) FROM readings AS own WHERE own.machine = old.machine) - ?"""
@@ -79,11 +82,13 @@ class State:
 
     def append(self, rows: Rows) -> None:
         """Commit a delivery, row after row: the last one wins in each cell."""
-        self._write(_APPEND, rows)
+        with self._transaction() as db:
+            self._write(_APPEND, rows, int(db.execute(_NUMBER).fetchone()[0]))
 
     def seed(self, rows: Rows) -> None:
         """Copy rows of history, which never replace what was delivered here."""
-        self._write(_SEED, rows)
+        with self._transaction():
+            self._write(_SEED, rows, 0)
 
     def read(
         self, machine: str, sensors: Sequence[str], *, span_us: int, until_us: int | None = None
@@ -116,7 +121,37 @@ class State:
 
     def num_pending(self) -> int:
         with self._lock:
-            return int(self._db.execute("SELECT count(*) FROM readings WHERE pending = 1").fetchone()[0])
+            return int(self._db.execute("SELECT count(*) FROM readings WHERE pending > 0").fetchone()[0])
+
+    def waiting(self, most_rows: int) -> tuple[int, int] | None:
+        """The first and last of the oldest deliveries that no ingest has taken, of about ``most_rows`` rows together.
+
+        A delivery is not cut. None where nothing waits.
+        """
+        query = "SELECT pending, count(*) FROM readings WHERE pending > 0 GROUP BY pending ORDER BY pending"
+        with self._lock:
+            found = self._db.execute(query).fetchall()
+        rows = 0
+        for number, own in found:
+            rows += own
+            if rows >= most_rows:
+                return int(found[0][0]), int(number)
+        return (int(found[0][0]), int(found[-1][0])) if found else None
+
+    def delivered(self, upto: int) -> Rows:
+        """Rows that wait, of deliveries up to that number, whole: a cell of an earlier delivery is in them too."""
+        query = "SELECT machine, time_us, cells FROM readings WHERE pending BETWEEN 1 AND ? ORDER BY machine, time_us"
+        with self._lock:
+            found = self._db.execute(query, (upto,)).fetchall()
+            sensors = tuple(name for (name,) in self._db.execute("SELECT name FROM sensors ORDER BY position"))
+            columns = self._columns(sensors)
+        times = np.fromiter((row[1] for row in found), np.int64, len(found))
+        return Rows([row[0] for row in found], times, sensors, _matrix([row[2] for row in found], columns))
+
+    def taken(self, upto: int) -> None:
+        """Deliveries up to that number are in history; rows that a later one has touched wait on."""
+        with self._transaction() as db:
+            db.execute("UPDATE readings SET pending = 0 WHERE pending BETWEEN 1 AND ?", (upto,))
 
     def prune(self, span_us: int) -> int:
         """Remove rows that are history already and older than ``span_us`` before the machine's newest."""
@@ -133,17 +168,16 @@ class State:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
-    def _write(self, statement: str, rows: Rows) -> None:
-        with self._transaction() as db:
-            columns = self._columns(rows.sensors, create=True)
-            cells = np.full((len(rows.time_us), max(columns, default=-1) + 1), np.nan, "<f4")
-            cells[:, columns] = rows.values
-            width, data = cells.shape[1] * 4, cells.tobytes()
-            times = rows.time_us.tolist()
-            db.executemany(
-                statement,
-                ((rows.machines[i], times[i], data[i * width : (i + 1) * width]) for i in range(len(times))),
-            )
+    def _write(self, statement: str, rows: Rows, number: int) -> None:
+        columns = self._columns(rows.sensors, create=True)
+        cells = np.full((len(rows.time_us), max(columns, default=-1) + 1), np.nan, "<f4")
+        cells[:, columns] = rows.values
+        width, data = cells.shape[1] * 4, cells.tobytes()
+        times = rows.time_us.tolist()
+        self._db.executemany(
+            statement,
+            ((rows.machines[i], times[i], data[i * width : (i + 1) * width], number) for i in range(len(times))),
+        )
 
     def _columns(self, sensors: Sequence[str], *, create: bool = False) -> list[int]:
         """Each sensor's cell; positions are only ever appended. -1 where a sensor was never seen."""

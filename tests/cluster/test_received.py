@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.received import Latest, Rows, State
 from models.errors import InputError
-from serve.state import Latest, Rows, State
 
 NAN = np.nan
 
