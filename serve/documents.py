@@ -156,6 +156,7 @@ class Problem(Documented):
     status: int
     detail: str
     request_id: str
+    error: str | None = Field(None, description="Under /v2, the detail again, where its clients look for it.")
 
 
 _ALSO = (Readings, WindowsBody, InferBody, Problem)  # referred to by hand below
@@ -177,11 +178,13 @@ NOT_YET: dict[int | str, dict[str, Any]] = PROBLEMS | {501: {"description": "Not
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "No model is loaded"} | _PROBLEM}
 
 
-def body(model: type[BaseModel], *, arrow: bool = False) -> dict[str, Any]:
+def body(model: type[BaseModel], *, arrow: bool = False, octets: bool = False) -> dict[str, Any]:
     """``openapi_extra`` of a route that reads its body itself."""
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
     if arrow:
         content["application/vnd.apache.arrow.stream"] = {"schema": {"type": "string", "format": "binary"}}
+    if octets:
+        content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -1,7 +1,7 @@
-"""The Open Inference Protocol, version 2, over JSON: a plant is a model, its input is a batch of windows.
+"""The Open Inference Protocol, version 2, over HTTP: a plant is a model, its input is a batch of windows.
 
 The one idea: V2 gives what the model gives, hazards a bin and shares of failure modes, by the names that `model.onnx`
-has for them, in canonical units; ``/v1`` makes answers of them.
+has for them, in canonical units; ``/v1`` makes answers of them. A model's only version is its champion's.
 Source: https://github.com/kserve/open-inference-protocol
 """
 
@@ -10,25 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import Response
 
 from cluster.report import code_version
-from models.errors import InputError
-from models.predictor import Scored
+from models.errors import NotFoundError
 from models.spec import BundleSpec
 from models.windows import Float
 from serve import documents as doc
-from serve.auth import BEARER, HEADER
+from serve import tensors
+from serve.auth import BEARER, HEADER, identify
 from serve.bodies import JSON, parsed, read_body
-from serve.problems import MediaTypeError, problem, request_id
-from serve.schemas import TooLargeError, matrix, parse_json
+from serve.problems import problem, request_id
 from serve.scorer import Model
 from serve.service import Service
 
 Open = Callable[..., Model]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 PLATFORM = {"network": "onnx_onnxruntime", "trees": "lightgbm", "no_sensor": "lightgbm"}
 
 
@@ -48,7 +47,7 @@ def _health(made: APIRouter, service: Service) -> None:
     @made.get("", response_model=None)
     async def server() -> Response:
         """Name and version of the server."""
-        return _json({"name": "millwright", "version": code_version(), "extensions": []})
+        return _json({"name": "millwright", "version": code_version(), "extensions": EXTENSIONS})
 
     @made.get("/health/live", response_model=None)
     async def live() -> Response:
@@ -64,38 +63,69 @@ def _health(made: APIRouter, service: Service) -> None:
 
 
 def _models(made: APIRouter, service: Service, opened: Open) -> None:
-    max_bytes, max_windows = int(service.settings.max_body_mb * 2**20), service.settings.max_windows
     secured = [Security(BEARER), Security(HEADER)]
 
-    @made.get("/models/{plant}", dependencies=secured, responses=doc.PROBLEMS)
+    @made.post("/repository/index", dependencies=secured, responses={401: doc.PROBLEMS[401]}, response_model=None)
+    async def index(request: Request) -> Response:
+        """The models that the key sees."""
+        key = identify(request, service.keys, service.metrics)
+        names = [name for name in service.scorer.plants() if key.sees(name)]
+        found = [(name, service.scorer.model(name).spec.version) for name in names]
+        return _json([{"name": name, "version": version, "state": "READY", "reason": ""} for name, version in found])
+
+    for path in ("/models/{plant}", "/models/{plant}/versions/{version}"):
+        _model(made, service, opened, path, {"dependencies": secured, "include_in_schema": "version" not in path})
+
+
+def _model(made: APIRouter, service: Service, opened: Open, path: str, more: dict[str, Any]) -> None:
+    max_bytes, max_windows = int(service.settings.max_body_mb * 2**20), service.settings.max_windows
+
+    def current(request: Request, plant: str) -> Model:
+        model, version = opened(service, request, plant, "read"), request.path_params.get("version")
+        if version is not None and version != model.spec.version:
+            raise NotFoundError("No such version", expected=model.spec.version, found=repr(version)[:80])
+        return model
+
+    @made.get(path, responses=doc.PROBLEMS, **more)
     async def metadata(request: Request, plant: str) -> Response:
         """Inputs and outputs of a plant's model, by name, type and shape."""
-        return _json(described(opened(service, request, plant, "read")))
+        return _json(described(current(request, plant)))
 
-    @made.get("/models/{plant}/ready", dependencies=secured, responses=doc.PROBLEMS)
+    @made.get(f"{path}/config", responses=doc.PROBLEMS, **more)
+    async def config(request: Request, plant: str) -> Response:
+        """The same as Triton writes it."""
+        return _json(configured(current(request, plant), max_windows))
+
+    @made.get(f"{path}/ready", responses=doc.PROBLEMS, **more)
     async def model_ready(request: Request, plant: str) -> Response:
         """The plant's model is loaded and warm."""
-        model = opened(service, request, plant, "read")
+        model = current(request, plant)
         return _json({"name": plant, "ready": True, "version": model.spec.version})
 
     @made.post(
-        "/models/{plant}/infer", dependencies=secured, responses=doc.BODY_PROBLEMS | {200: {"model": doc.InferAnswer}},
-        openapi_extra=doc.body(doc.InferBody),
+        f"{path}/infer", responses=doc.BODY_PROBLEMS | {200: {"model": doc.InferAnswer}},
+        openapi_extra=doc.body(doc.InferBody, octets=True), **more,
     )  # fmt: skip
     async def infer(request: Request, plant: str) -> Response:
-        """Hazards of windows: input `values` [B, W, C], output `hazard` [B, K+1]; and `modes` [B, M], if it has any."""
-        model = opened(service, request, plant, "read")
-        if "inference-header-content-length" in request.headers:
-            raise MediaTypeError("Binary tensors are not read here yet", expected="JSON tensors", found="a binary one")
-        body = await read_body(request, max_bytes=max_bytes)
+        """Hazards of windows: input `values` [B, W, C], output `hazard` [B, K+1]; and `modes` [B, M], if it has any.
 
-        def read() -> tuple[dict[str, Any], list[str], Float]:
-            found = parse_json(body)
-            return found, _asked(found, model.spec), tensor(found, model, max_windows)
+        Tensors are JSON, or bytes behind it as Triton's binary extension has them.
+        """
+        model = current(request, plant)
+        body = await read_body(request, accepts=tensors.ACCEPTED, max_bytes=max_bytes)
+        window = model.spec.config.window.length, len(model.spec.channels)
+
+        def read() -> tuple[dict[str, Any], dict[str, bool], Float]:
+            found, behind = tensors.split(request, body)
+            names = tensors.asked(found, list(_outputs(model.spec)))
+            return found, names, tensors.tensor(found, behind, window, max_windows)
 
         with service.metrics.stage("parse"):
             found, names, values = await parsed(body, read)
-        return _json(_answer(found, model, names, await service.infer(model, values)))
+        scored = await service.infer(model, values)
+        head = {"model_name": model.spec.plant, "model_version": model.spec.version}
+        head |= {"id": str(found["id"])} if found.get("id") is not None else {}
+        return tensors.answer(head, {"hazard": scored.hazard, "modes": scored.modes}, names)
 
 
 def described(model: Model) -> dict[str, Any]:
@@ -119,50 +149,14 @@ def _outputs(spec: BundleSpec) -> dict[str, int]:
     return {"hazard": spec.num_bins} | ({"modes": len(spec.failure_modes)} if spec.failure_modes else {})
 
 
-def _asked(found: dict[str, Any], spec: BundleSpec) -> list[str]:
-    """The outputs that a request names, all of them where it names none. Raises InputError."""
-    given, known = found.get("outputs"), list(_outputs(spec))
-    if not given:
-        return known
-    names = [one.get("name") if isinstance(one, dict) else None for one in given] if isinstance(given, list) else []
-    if not names or any(name not in known for name in names):
-        raise InputError(
-            "Wrong outputs", expected=f"some of {', '.join(known)}", found=str(given)[:80], where="outputs"
-        )
-    return [name for name in known if name in names]
-
-
-def tensor(found: dict[str, Any], model: Model, max_windows: int) -> Float:
-    """The request's input as windows [B, W, C]. Raises InputError."""
-    inputs = found.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise InputError(
-            "Wrong inputs", expected="a list of one tensor `values`", found=type(inputs).__name__, where="inputs"
-        )
-    given = inputs[0]
-    if given.get("name") != "values" or given.get("datatype") not in ("FP32", "FP64"):
-        found_text = f"{given.get('name')!r} of {given.get('datatype')!r}"[:120]
-        raise InputError("Wrong input", expected="`values` of FP32", found=found_text, where="inputs[0]")
-    shape = _shape(given.get("shape"), [model.spec.config.window.length, len(model.spec.channels)], max_windows)
-    data = given.get("data")
-    flat = isinstance(data, list) and bool(data) and not isinstance(data[0], list)
-    values = matrix(data, (int(np.prod(shape)),) if flat else shape, "inputs[0].data")
-    return np.ascontiguousarray(values.reshape(shape))
-
-
-def _shape(found: Any, expected: list[int], max_windows: int) -> tuple[int, ...]:
-    whole = isinstance(found, list) and len(found) == 3 and all(type(n) is int for n in found)
-    if not whole or found[1:] != expected or found[0] < 0:
-        raise InputError("Wrong shape", expected=[-1, *expected], found=str(found)[:80], where="inputs[0].shape")
-    if found[0] > max_windows:
-        raise TooLargeError("Too many windows", expected=f"at most {max_windows}", found=found[0], where="inputs[0]")
-    return tuple(found)
-
-
-def _answer(found: dict[str, Any], model: Model, names: list[str], scored: Scored) -> dict[str, Any]:
-    outputs = [
-        {"name": name, "datatype": "FP32", "shape": list(values.shape), "data": values.ravel().tolist()}
-        for name, values in (("hazard", scored.hazard), ("modes", scored.modes)) if name in names
-    ]  # fmt: skip
-    answer = {"model_name": model.spec.plant, "model_version": model.spec.version, "outputs": outputs}
-    return answer | ({"id": str(found["id"])} if found.get("id") is not None else {})
+def configured(model: Model, max_windows: int) -> dict[str, Any]:
+    """Triton's model configuration, as far as a client asks for it."""
+    about = described(model)
+    inputs, outputs = (
+        [{"name": one["name"], "data_type": f"TYPE_{one['datatype']}", "dims": one["shape"][1:]} for one in about[way]]
+        for way in ("inputs", "outputs")
+    )
+    return {
+        "name": about["name"], "platform": about["platform"], "max_batch_size": max_windows, "input": inputs,
+        "output": outputs,
+    }  # fmt: skip

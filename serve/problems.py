@@ -48,13 +48,16 @@ class NotYetError(MillwrightError):
     status = 501
 
 
-def problem(status: int, detail: str, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to what went wrong."""
+def problem(
+    status: int, detail: str, request_id: str, headers: Mapping[str, str] | None = None, *, v2: bool = False
+) -> Response:
+    """The answer to what went wrong. Clients of the Open Inference Protocol look for ``error`` in it."""
     title = HTTPStatus(status).phrase
     body = {
         "type": f"urn:millwright:problem:{TYPES.get(status, 'fault')}", "title": title, "status": status,
         "detail": detail if len(detail) <= _LONGEST else f"{detail[:_LONGEST]} ...", "request_id": request_id,
     }  # fmt: skip
+    body |= {"error": body["detail"]} if v2 else {}
     extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status == 503 else {}
     return Response(orjson.dumps(body), status, headers={**extra, **(headers or {})}, media_type=MEDIA_TYPE)
 
@@ -66,25 +69,28 @@ def request_id(request: Request) -> str:
 def install(app: FastAPI) -> None:
     """Every error of the application becomes a problem."""
 
+    def told(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+        return problem(status, detail, request_id(request), headers, v2=request.url.path.startswith("/v2/"))
+
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, MillwrightError)
-        return problem(error.status, str(error), request_id(request))
+        return told(request, error.status, str(error))
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
         text = detail.get(error.status_code, str(error.detail))
-        return problem(error.status_code, text, request_id(request), error.headers)
+        return told(request, error.status_code, text, error.headers)
 
     async def of_parameters(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return problem(422, f"Wrong parameter {where}: {first['msg'].lower()}.", request_id(request))
+        return told(request, 422, f"Wrong parameter {where}: {first['msg'].lower()}.")
 
     async def of_store(request: Request, error: Exception) -> Response:
         log.exception("request %s: the store of readings does not answer", request_id(request), exc_info=error)
-        return problem(503, "The store of readings does not answer. Try again.", request_id(request))
+        return told(request, 503, "The store of readings does not answer. Try again.")
 
     app.add_exception_handler(MillwrightError, ours)
     app.add_exception_handler(HTTPException, of_http)

@@ -162,58 +162,6 @@ def test_wrong_arrow_is_named(call: Any, body: bytes, message: str) -> None:
     assert message in answer.json["detail"]
 
 
-def test_v2_describes_the_model_and_infers_hazards(call: Any, plant_home: Home) -> None:
-    about = call("GET", "/v2/models/mill").json
-    assert about["inputs"] == [{"name": "values", "datatype": "FP32", "shape": [-1, 8, 4]}]
-    assert about["outputs"] == [{"name": "hazard", "datatype": "FP32", "shape": [-1, 5]}]
-    values = np.random.default_rng(1).normal(1, 1, (2, 8, 4)).astype(np.float32)
-    expected = Predictor(load_bundle(plant_home.registry / "bundles" / "mill" / "v1")).hazard(values)
-    for data in (values.tolist(), values.ravel().tolist()):
-        tensor = {"name": "values", "datatype": "FP32", "shape": [2, 8, 4], "data": data}
-        found = call("POST", "/v2/models/mill/infer", {"id": "q1", "inputs": [tensor]}).json
-        assert (found["model_name"], found["model_version"], found["id"]) == ("mill", "v1", "q1")
-        output = found["outputs"][0]
-        assert (output["name"], output["datatype"], output["shape"]) == ("hazard", "FP32", [2, 5])
-        np.testing.assert_array_equal(np.float32(output["data"]), expected.ravel())
-
-
-def test_v2_reads_null_as_no_value(call: Any) -> None:
-    tensor = {"name": "values", "datatype": "FP32", "shape": [1, 8, 4], "data": [None] * 32}
-    assert call("POST", "/v2/models/mill/infer", {"inputs": [tensor]}).status == 200
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "x"}, "Wrong input"),
-        ({"datatype": "INT8"}, "Wrong input"),
-        ({"shape": [1, 4, 8]}, "Wrong shape: expected [-1, 8, 4], found [1, 4, 8]"),
-        ({"shape": [-1, 8, 4]}, "Wrong shape"),
-        ({"shape": [0, 8, 4]}, "Wrong values: expected numbers [0]"),
-        ({"shape": "all"}, "Wrong shape"),
-        ({"data": [1.0]}, "Wrong values"),
-        ({"data": None}, "Wrong values"),
-    ],
-)
-def test_a_wrong_tensor_is_named(call: Any, change: dict[str, Any], message: str) -> None:
-    tensor = {"name": "values", "datatype": "FP32", "shape": [1, 8, 4], "data": [1.0] * 32} | change
-    answer = call("POST", "/v2/models/mill/infer", {"inputs": [tensor]})
-    assert answer.status == 422
-    assert message in answer.json["detail"]
-
-
-def test_v2_answers_an_empty_batch_with_empty_outputs(call: Any) -> None:
-    tensor = {"name": "values", "datatype": "FP32", "shape": [0, 8, 4], "data": []}
-    answer = call("POST", "/v2/models/mill/infer", {"inputs": [tensor]})
-    assert answer.status == 200
-    assert answer.json["outputs"] == [{"name": "hazard", "datatype": "FP32", "shape": [0, 5], "data": []}]
-
-
-def test_v2_says_what_it_does_not_read(call: Any) -> None:
-    answer = call("POST", "/v2/models/mill/infer", raw=b"{}", inference_header_content_length="2")
-    assert (answer.status, answer.json["type"]) == (415, "urn:millwright:problem:wrong-media-type")
-
-
 def test_health_and_server_metadata_need_no_key(call: Any) -> None:
     call.key = None
     assert call("GET", "/v2/health/live").json == {"live": True}

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import tritonclient.http as triton
+import tritonclient.utils as triton_errors
 
 from cluster.home import Home
 from cluster.received import State
@@ -102,12 +105,38 @@ def test_it_serves_behind_haproxy_and_nothing_outlives_it(plant_home: Home, new_
         assert len(json.loads(found)["reasons"]) == 4
         assert ask(port, "POST", "/v1/plants/mill/machines/m1/readings", body)[0] == 401
         assert ask(port, "GET", "/")[0] == 200
+        a_stock_triton_client_is_answered(port, key)
         child.send_signal(signal.SIGTERM)
         assert child.wait(END_S) == 0
         assert until(lambda: gone(started), 10)
         assert port_is_free("127.0.0.1", port)
         assert records(plant_home) == []
     assert json.loads(found)["prediction_id"] in journal(plant_home)
+
+
+def a_stock_triton_client_is_answered(port: int, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    with closing(triton.InferenceServerClient(f"127.0.0.1:{port}")) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.get_server_metadata()["name"] == "millwright"
+        assert client.is_model_ready("mill", headers=headers)
+        assert client.get_model_repository_index(headers=headers)[0]["name"] == "mill"
+        about = client.get_model_metadata("mill", "v1", headers)
+        config = client.get_model_config("mill", headers=headers)
+        assert (about["inputs"][0]["shape"], config["input"][0]["dims"]) == ([-1, 8, 4], [8, 4])
+        given = triton.InferInput("values", [2, 8, 4], "FP32")
+        values, found = np.random.default_rng(3).normal(1, 1, (2, 8, 4)).astype(np.float32), []
+        for binary in (True, False):
+            given.set_data_from_numpy(values, binary_data=binary)
+            wanted = [triton.InferRequestedOutput("hazard", binary_data=binary)]
+            for outputs in (wanted, None):
+                own = dict(headers)  # the client writes into what it is given
+                found.append(client.infer("mill", [given], outputs=outputs, headers=own).as_numpy("hazard"))
+        assert found[0].shape == (2, 5)
+        assert all(np.array_equal(found[0], other) for other in found)
+        with pytest.raises(triton_errors.InferenceServerException, match="Unknown plant"):
+            client.infer("nowhere", [given], headers=headers)
 
 
 def journal(home: Home) -> list[str]:
