@@ -16,6 +16,7 @@ Gensheimer & Narasimhan (2019), "A scalable discrete-time survival model for neu
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -110,7 +111,24 @@ def survival_at(hazard: ArrayLike, edges: Sequence[float], time: ArrayLike) -> F
 
 def probability_within(hazard: ArrayLike, edges: Sequence[float], horizon: float) -> Float64:
     """Chance to fail within ``horizon`` life units [B]."""
-    return np.subtract(1.0, survival_at(hazard, edges, horizon))
+    result: Float64 = probabilities_within(hazard, edges, (horizon,))[:, 0]
+    return result
+
+
+def probabilities_within(hazard: ArrayLike, edges: Sequence[float], horizons: Sequence[float]) -> Float64:
+    """Chance to fail within each of ``horizons`` [B, H]; ``1 - survival_at``, bit by bit."""
+    decay = np.log1p(-_clipped(hazard))
+    exposed = _exposed_until(tuple(edges), tuple(horizons))
+    result: Float64 = np.subtract(1.0, np.exp((exposed * decay[:, None]).sum(axis=2)))
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _exposed_until(edges: tuple[float, ...], horizons: tuple[float, ...]) -> Float64:
+    """Share of each bin that lies before each horizon [H, K1]: the same for every window of a model."""
+    exposed, _ = exposure(edges, horizons, np.zeros(len(horizons), dtype=bool))
+    exposed.setflags(write=False)
+    return exposed
 
 
 def quantiles(hazard: ArrayLike, edges: Sequence[float], q: ArrayLike = (0.1, 0.5, 0.9)) -> Float64:
@@ -122,14 +140,12 @@ def quantiles(hazard: ArrayLike, edges: Sequence[float], q: ArrayLike = (0.1, 0.
     total = np.concatenate([np.zeros((len(h), 1)), np.cumsum(decay, axis=1)], axis=1)
     share = np.asarray(q, dtype=np.float64)
     wanted = np.broadcast_to(-np.log1p(-share), (len(h), share.shape[-1]))
-    found = np.full(wanted.shape, np.inf)
-    for column, level in enumerate(wanted.T):
-        bins = (total < level[:, None]).sum(axis=1) - 1
-        rows = np.flatnonzero(bins < len(edges))
-        inside = np.maximum(bins[rows], 0)
-        part = (level[rows] - total[rows, inside]) / decay[rows, inside]
-        found[rows, column] = starts[inside] + part * (starts[inside + 1] - starts[inside])
-    return found
+    bins = (total[:, None] < wanted[:, :, None]).sum(axis=2) - 1
+    inside = np.clip(bins, 0, len(edges) - 1)
+    rows = np.arange(len(h))[:, None]
+    part = (wanted - total[rows, inside]) / decay[rows, inside]
+    found = starts[inside] + part * (starts[inside + 1] - starts[inside])
+    return np.where(bins < len(edges), found, np.inf)
 
 
 def restricted_mean(hazard: ArrayLike, edges: Sequence[float], cap: float) -> Float64:

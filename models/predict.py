@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.conformal import widened
 from models.errors import MillwrightError
-from models.hazard import probability_within, quantiles
+from models.hazard import probabilities_within, quantiles
 from models.predictor import risk
 from models.spec import BundleSpec
 
@@ -56,13 +56,11 @@ def answer(
     """
     config = spec.config
     hazard_BK = np.asarray(hazard_K, np.float32)[None]
+    chances = probabilities_within(hazard_BK, config.hazard.edges, tuple(config.hazard.horizons.values()))[0]
     return {
         "plant": plant,
         "machine": machine,
-        "failure_probability": {
-            name: served_probability(probability_within(hazard_BK, config.hazard.edges, horizon))[0]
-            for name, horizon in config.hazard.horizons.items()
-        },
+        "failure_probability": dict(zip(config.hazard.horizons, served_probability(chances), strict=True)),
         "remaining_useful_life": remaining_useful_life(spec, hazard_BK, missing=missing),
         "time_basis": "calendar" if config.clock.life_unit == "h" else "operating",
         "as_of": iso(as_of_us),
@@ -96,10 +94,8 @@ def life_quantiles(
 
 def missing_share(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
     """Share [B] of the sensors that windows usually hold and that these say nothing of."""
-    present_C = np.array(spec.usual.present or [1.0] * len(spec.channels))
-    present_C = present_C * [c.role == "sensor" for c in spec.channels]
     gone_BC = np.isnan(values_BWC).all(axis=1)
-    found: NDArray[np.float64] = gone_BC @ present_C / max(float(present_C.sum()), 1e-9)
+    found: NDArray[np.float64] = gone_BC @ spec.present / max(float(spec.present.sum()), 1e-9)
     return np.minimum(found, 1.0)
 
 
@@ -139,40 +135,38 @@ def untrained_type(spec: BundleSpec, machine_type: str | None) -> list[Cause]:
 
 def degradations(spec: BundleSpec, values_WC: NDArray[np.float32]) -> list[Cause]:
     """What the window itself shows against trusting its prediction; an empty list where nothing does."""
-    known_WC = np.isfinite(values_WC)
-    if not known_WC.any():
+    known_WC: NDArray[np.bool_] = np.isfinite(values_WC)
+    any_C: NDArray[np.bool_] = np.any(known_WC, axis=0)
+    if not any_C.any():
         return [Cause(code="no_data", text="no reading within the window")]
     causes: list[Cause] = []
-    sensors = [c.role == "sensor" for c in spec.channels]
-    rows = np.flatnonzero(known_WC[:, sensors].any(axis=1))
-    steps, length = (len(values_WC) - int(rows[0]) if len(rows) else 0), spec.config.window.length
-    if steps < length:
-        causes.append(Cause(code="short_history", text=f"{steps} of {length} steps of history"))
-    for index, channel in enumerate(spec.channels):
-        column = values_WC[known_WC[:, index], index]
-        low, high = spec.ranges.get(channel.name, (-np.inf, np.inf))
-        if not len(column):
-            if channel.role == "sensor":
-                causes.append(Cause(code="sensor_missing", text=f"no value of {channel.name} within the window"))
-        elif column[-1] < low or column[-1] > high:
-            causes.append(
-                Cause(
-                    code="out_of_range",
-                    text=f"{channel.name} is {column[-1]:.4g} {channel.unit}; training saw {low:.4g} to {high:.4g}",
-                )
-            )
+    if not known_WC[0, spec.is_sensor].any():
+        rows = np.flatnonzero(known_WC[:, spec.is_sensor].any(axis=1))
+        steps = len(values_WC) - int(rows[0]) if len(rows) else 0
+        causes.append(Cause(code="short_history", text=f"{steps} of {len(values_WC)} steps of history"))
+    newest_C = len(values_WC) - 1 - known_WC[::-1].argmax(axis=0)
+    last_C = values_WC[newest_C, np.arange(len(newest_C))]
+    low_C, high_C = spec.bounds
+    outside_C = any_C & ((last_C < low_C) | (last_C > high_C))
+    for index in np.flatnonzero(outside_C | (~any_C & spec.is_sensor)).tolist():
+        channel = spec.channels[index]
+        if not any_C[index]:
+            causes.append(Cause(code="sensor_missing", text=f"no value of {channel.name} within the window"))
+            continue
+        seen = f"{low_C[index]:.4g} to {high_C[index]:.4g}"
+        text = f"{channel.name} is {last_C[index]:.4g} {channel.unit}; training saw {seen}"
+        causes.append(Cause(code="out_of_range", text=text))
     return causes
 
 
 def degradation_codes(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> list[tuple[str, ...]]:
     """The codes of ``degradations`` of each window [B, W, C]."""
     known_BWC: NDArray[np.bool_] = np.isfinite(values_BWC)
-    sensors = np.array([c.role == "sensor" for c in spec.channels])
+    sensors = spec.is_sensor
     any_BC = np.any(known_BWC, axis=1)
     newest_BC = values_BWC.shape[1] - 1 - np.argmax(known_BWC[:, ::-1], axis=1)
     last_BC = np.take_along_axis(values_BWC, newest_BC[:, None], axis=1)[:, 0]
-    ranges = [spec.ranges.get(c.name, (-np.inf, np.inf)) for c in spec.channels]
-    low_C, high_C = (np.array(bound, np.float64) for bound in zip(*ranges, strict=True))
+    low_C, high_C = spec.bounds
     whole_B = np.any(known_BWC[:, 0][:, sensors], axis=1)
     outside_BC = any_BC & ((last_BC < low_C) | (last_BC > high_C))
     flags = np.column_stack([np.any(any_BC, axis=1), whole_B, ~any_BC & sensors, outside_BC])

@@ -5,8 +5,11 @@ The one idea: it is plain data, checked when it is read; whoever serves a model 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from models.calibration import Calibration
@@ -137,6 +140,21 @@ class BundleSpec(Finite):
         num = len(self.channels)
         if len(scaling.center) not in (0, num) or any(key >= num for key in keys):
             raise ValueError(f"scaling is of {len(scaling.center)} channels, its keys {keys}, for {num} channels")
+
+    @cached_property
+    def is_sensor(self) -> NDArray[np.bool_]:
+        return np.array([channel.role == "sensor" for channel in self.channels])
+
+    @cached_property
+    def bounds(self) -> NDArray[np.float64]:
+        """Lowest and highest value of each channel that training saw, [2, C]; infinite where nothing is known."""
+        found = [self.ranges.get(channel.name, (-np.inf, np.inf)) for channel in self.channels]
+        return np.array(found, np.float64).T
+
+    @cached_property
+    def present(self) -> NDArray[np.float64]:
+        """Share of training's histories in which each sensor has values; 0 for what is no sensor."""
+        return np.array(self.usual.present or [1.0] * len(self.channels)) * self.is_sensor
 
     @property
     def num_bins(self) -> int:

@@ -6,32 +6,33 @@ The one idea: a route does four things, each in its own module: who asks (auth),
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from importlib import resources
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, FastAPI, Query, Request, Security
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import Response
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from cluster.report import code_version
 from models.errors import NotFoundError
 from serve import documents as doc
 from serve.arrow import MEDIA_TYPE as ARROW
 from serve.arrow import parse_arrow
-from serve.auth import BEARER, HEADER, Role, authorise, identify, unknown_plant
-from serve.bodies import JSON, media_type, parsed, read_body
+from serve.auth import Role, authorise, identify, unknown_plant
+from serve.bodies import media_type, parsed, read_body
 from serve.metrics import CONTENT_TYPE
 from serve.middleware import Around, Faults
-from serve.open_inference import router as open_inference
-from serve.problems import NotYetError, install
+from serve.open_inference import operations as open_inference
+from serve.operations import AS_OF, JSON, OF_BODY, OF_KEY, REASONS, Endpoint, Operation, description, flag
+from serve.problems import HANDLERS, NotYetError
 from serve.schemas import LAST_US, Windows, checked_machine, parse_readings, parse_time, parse_windows
 from serve.scorer import Model
 from serve.service import Service
 
-Reasons = Annotated[bool, Query(description="Also say what moved the risk, channel by channel.")]
-AsOf = Annotated[str | None, Query(description="Answer as of this time, from what was received up to then.")]
 _PAGES = {
     "/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"), "/docs": ("docs.html", "text/html"),
@@ -42,23 +43,20 @@ LATER = {
     "outcomes": "reporting findings over HTTP (until then they come with `millwright ingest`)",
     "cases": "the decision engine that turns predictions into cases",
 }
+ABOUT = "Failure probability and remaining useful life of machines, from their sensors."
 
 
-def create_app(service: Service, *, open_metrics: bool = True, tell_id: bool = True) -> FastAPI:
+def create_app(service: Service, *, open_metrics: bool = True, tell_id: bool = True) -> Starlette:
     """The application on a service. ``open_metrics`` answers ``/metrics`` without a key."""
-    app = FastAPI(
-        title="Millwright", version=code_version(), docs_url=None, redoc_url=None, openapi_url=None,
-        redirect_slashes=False,  # behind TLS a redirect would name http:// and carry the key there
-    )  # fmt: skip
-    app.add_middleware(Faults)
-    app.add_middleware(Around, metrics=service.metrics, tell_id=tell_id)
-    install(app)
-    secured = [Security(BEARER), Security(HEADER)]
-    for made in (_readings(service), _windows(service), _machines(service), _later(service)):
-        app.include_router(made, dependencies=secured)
-    app.include_router(open_inference(service, opened))
-    app.include_router(_open_pages(service, open_metrics))
-    _describe(app)
+    made = [*_readings(service), *_windows(service), *open_inference(service, opened), *_machines(service)]
+    made += _later(service)
+    about = description(made, title="Millwright", version=code_version(), text=ABOUT)
+    app = Starlette(
+        routes=[*(operation.route() for operation in made), *_open_pages(service, open_metrics, orjson.dumps(about))],
+        middleware=[Middleware(Around, metrics=service.metrics, tell_id=tell_id), Middleware(Faults)],
+        exception_handlers=HANDLERS,
+    )
+    app.router.redirect_slashes = False  # behind TLS a redirect would name http:// and carry the key there
     return app
 
 
@@ -77,83 +75,69 @@ def opened(service: Service, request: Request, plant: str, role: Role) -> Model:
         raise unknown_plant(plant) from error
 
 
-def _readings(service: Service) -> APIRouter:
-    router, extra = APIRouter(prefix="/v1", tags=["readings"]), doc.body(doc.Readings)
+def _readings(service: Service) -> Iterator[Operation]:
     max_bytes = int(service.settings.max_body_mb * 2**20)
 
-    async def taken(request: Request, plant: str, machine: str | None, as_of: str | None, reasons: bool) -> Any:
-        model = opened(service, request, plant, "write")
+    async def taken(request: Request, machine: str | None) -> Any:
+        model = opened(service, request, request.path_params["plant"], "write")
+        at, reasons = _as_of(request, model), flag(request, "reasons", False)
         body = await read_body(request, max_bytes=max_bytes)
         with service.metrics.stage("parse"):
             if machine is not None:
                 checked_machine(machine, "path")
-            at = None if as_of is None else _time(as_of, model)
             latest_us = service.latest_us()
             delivery = await parsed(
                 body, lambda: parse_readings(body, model.plant, machine=machine, latest_us=latest_us)
             )
         return await service.deliver(model, delivery, as_of_us=at, with_reasons=reasons)
 
-    @router.post(
-        "/plants/{plant}/machines/{machine}/readings",
-        responses=doc.BODY_PROBLEMS | {200: {"model": doc.Prediction}}, openapi_extra=extra,
-    )  # fmt: skip
-    async def readings_of_machine(
-        request: Request, plant: str, machine: str, reasons: Reasons = False, as_of: AsOf = None
-    ) -> Response:
+    async def of_machine(request: Request) -> Response:
         """Append readings to one machine's window; the answer is its prediction."""
-        found = await taken(request, plant, machine, as_of, reasons)
+        machine = request.path_params["machine"]
+        found = await taken(request, machine)
         if not found:
+            asked = request.query_params.get("as_of")
             raise NotFoundError(
-                "No reading up to then", found=as_of, where=f"machine {machine}", do="Ask for a later time"
+                "No reading up to then", found=asked, where=f"machine {machine}", do="Ask for a later time"
             )
         return answered(found[0])
 
-    @router.post(
-        "/plants/{plant}/readings",
-        responses=doc.BODY_PROBLEMS | {200: {"model": doc.Predictions}}, openapi_extra=extra,
-    )  # fmt: skip
-    async def readings_of_machines(
-        request: Request, plant: str, reasons: Reasons = False, as_of: AsOf = None
-    ) -> Response:
+    async def of_machines(request: Request) -> Response:
         """Append readings of many machines, each row naming its own; one prediction a machine."""
-        return answered({"predictions": await taken(request, plant, None, as_of, reasons)})
+        return answered({"predictions": await taken(request, None)})
 
-    return router
+    body = {JSON: doc.Readings}
+    for path, endpoint, answer in (
+        ("/v1/plants/{plant}/machines/{machine}/readings", of_machine, doc.Prediction),
+        ("/v1/plants/{plant}/readings", of_machines, doc.Predictions),
+    ):
+        yield Operation("POST", path, endpoint, "readings", answer, OF_BODY, body, (REASONS, AS_OF))
 
 
-def _windows(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["score"])
+def _windows(service: Service) -> Iterator[Operation]:
     max_bytes, max_windows = int(service.settings.max_body_mb * 2**20), service.settings.max_windows
 
-    @router.post(
-        "/plants/{plant}/score",
-        responses=doc.BODY_PROBLEMS | {200: {"model": doc.Predictions}},
-        openapi_extra=doc.body(doc.WindowsBody, arrow=True),
-    )
-    async def score(request: Request, plant: str, reasons: Reasons = False) -> Response:
+    async def score(request: Request) -> Response:
         """Score complete windows: JSON, or an Arrow IPC stream with a column `values`."""
-        model = opened(service, request, plant, "read")
+        model = opened(service, request, request.path_params["plant"], "read")
+        reasons = flag(request, "reasons", False)
         body = await read_body(request, accepts=(JSON, ARROW), max_bytes=max_bytes)
-        channels = [channel.name for channel in model.spec.channels]
         length = model.spec.config.window.length
 
         def read() -> Windows:
             if media_type(request) == ARROW:
-                return parse_arrow(body, channels=channels, length=length, max_windows=max_windows)
-            return parse_windows(body, model.plant, channels=channels, length=length, max_windows=max_windows)
+                return parse_arrow(body, channels=model.channels, length=length, max_windows=max_windows)
+            return parse_windows(body, model.plant, channels=model.channels, length=length, max_windows=max_windows)
 
         with service.metrics.stage("parse"):
             windows = await parsed(body, read)
         return answered({"predictions": await service.score(model, windows, with_reasons=reasons)})
 
-    return router
+    body = {JSON: doc.WindowsBody, ARROW: None}
+    yield Operation("POST", "/v1/plants/{plant}/score", score, "score", doc.Predictions, OF_BODY, body, (REASONS,))
 
 
-def _machines(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["machines"])
-
-    @router.get("/plants", responses={401: doc.PROBLEMS[401], 200: {"model": doc.Plants}})
+def _machines(service: Service) -> Iterator[Operation]:
     async def plants(request: Request) -> Response:
         """The plants that the key sees, with their models."""
         key = identify(request, service.keys, service.metrics)
@@ -161,90 +145,68 @@ def _machines(service: Service) -> APIRouter:
         versions = {name: service.scorer.model(name).spec.version for name in service.scorer.plants()}
         return answered({"plants": [{"name": name, "champion": versions.get(name)} for name in names]})
 
-    @router.get("/plants/{plant}/machines", responses=doc.PROBLEMS | {200: {"model": doc.Machines}})
-    async def machines(request: Request, plant: str) -> Response:
+    async def machines(request: Request) -> Response:
         """Every machine that has readings: latest prediction and state of the data, the most at risk first."""
-        model = opened(service, request, plant, "read")
+        model = opened(service, request, request.path_params["plant"], "read")
         return answered({"machines": await service.machines(model)})
 
-    @router.get("/plants/{plant}/machines/{machine}", responses=doc.PROBLEMS | {200: {"model": doc.MachineState}})
-    async def machine(
-        request: Request, plant: str, machine: str, reasons: Reasons = True, as_of: AsOf = None
-    ) -> Response:
+    async def machine(request: Request) -> Response:
         """One machine: latest prediction, state of the data, reasons."""
-        model = opened(service, request, plant, "read")
-        at = None if as_of is None else _time(as_of, model)
-        return answered(await service.machine(model, machine, as_of_us=at, with_reasons=reasons))
+        model = opened(service, request, request.path_params["plant"], "read")
+        at, reasons = _as_of(request, model), flag(request, "reasons", True)
+        name = request.path_params["machine"]
+        return answered(await service.machine(model, name, as_of_us=at, with_reasons=reasons))
 
-    return router
+    one = "/v1/plants/{plant}/machines/{machine}"
+    yield Operation("GET", "/v1/plants", plants, "machines", doc.Plants, (401,))
+    yield Operation("GET", "/v1/plants/{plant}/machines", machines, "machines", doc.Machines, OF_KEY)
+    yield Operation("GET", one, machine, "machines", doc.MachineState, OF_KEY, query=(REASONS, AS_OF))
 
 
-def _later(service: Service) -> APIRouter:
+def _later(service: Service) -> Iterator[Operation]:
     """Routes whose part is not built: they check the key and say what is missing."""
-    router = APIRouter(prefix="/v1", tags=["later"])
 
-    def refuse(part: str, role: Role) -> Callable[..., Awaitable[Response]]:
-        async def later(request: Request, plant: str) -> Response:
-            opened(service, request, plant, role)
+    def refuse(part: str, role: Role) -> Endpoint:
+        async def later(request: Request) -> Response:
+            opened(service, request, request.path_params["plant"], role)
             raise NotYetError("Not built yet", expected=LATER[part])
 
         later.__doc__ = f"Not built yet: {LATER[part]}."
         return later
 
     for method, path, part, role in (
-        ("POST", "/plants/{plant}/events", "events", "write"),
-        ("POST", "/plants/{plant}/outcomes", "outcomes", "write"),
-        ("GET", "/plants/{plant}/cases", "cases", "read"),
-        ("POST", "/plants/{plant}/cases/{case}/decision", "cases", "write"),
+        ("POST", "/v1/plants/{plant}/events", "events", "write"),
+        ("POST", "/v1/plants/{plant}/outcomes", "outcomes", "write"),
+        ("GET", "/v1/plants/{plant}/cases", "cases", "read"),
+        ("POST", "/v1/plants/{plant}/cases/{case}/decision", "cases", "write"),
     ):
         endpoint = refuse(part, role)  # type: ignore[arg-type]
-        router.add_api_route(path, endpoint, methods=[method], status_code=501, responses=doc.NOT_YET)
-    return router
+        yield Operation(method, path, endpoint, "later", doc.Problem, OF_KEY, status=501)
 
 
-def _open_pages(service: Service, open_metrics: bool) -> APIRouter:
+def _open_pages(service: Service, open_metrics: bool, about: bytes) -> Iterator[Route]:
     """What needs no key: pages without data, the description of this surface, and metrics where they are open."""
-    router = APIRouter(include_in_schema=False)
 
-    def page(name: str, kind: str) -> Callable[..., Awaitable[Response]]:
-        text = (resources.files("serve") / "page" / name).read_bytes()
-
-        async def show() -> Response:
-            return Response(text, media_type=kind)
+    def page(content: bytes, kind: str) -> Endpoint:
+        async def show(request: Request) -> Response:
+            return Response(content, media_type=kind)
 
         return show
 
     for path, (name, kind) in _PAGES.items():
-        router.add_api_route(path, page(name, kind), methods=["GET"])
+        yield Route(path, page((resources.files("serve") / "page" / name).read_bytes(), kind))
+    yield Route("/openapi.json", page(about, JSON))
 
-    @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         sees = None if open_metrics else identify(request, service.keys, service.metrics).sees
         return Response(service.metrics.text(sees), media_type=CONTENT_TYPE)
 
-    @router.get("/openapi.json")
-    async def openapi(request: Request) -> Response:
-        return answered(request.app.openapi())
-
-    return router
+    yield Route("/metrics", metrics)
 
 
-def _time(text: str, model: Model) -> int:
+def _as_of(request: Request, model: Model) -> int | None:
+    text = request.query_params.get("as_of")
+    if text is None:
+        return None
     number = text.isascii() and text.replace(".", "", 1).isdigit()  # "²" is a digit too, and no number
     return parse_time(float(text) if number else text, model.plant, "as_of", LAST_US)
-
-
-def _describe(app: FastAPI) -> None:
-    """Bodies that no signature names become components of the description."""
-
-    def describe() -> dict[str, Any]:
-        if not app.openapi_schema:
-            found = get_openapi(
-                title=app.title, version=app.version, routes=app.routes,
-                description="Failure probability and remaining useful life of machines, from their sensors.",
-            )  # fmt: skip
-            found.setdefault("components", {}).setdefault("schemas", {}).update(doc.components())
-            app.openapi_schema = found
-        return app.openapi_schema
-
-    app.openapi = describe  # type: ignore[method-assign]

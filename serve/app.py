@@ -29,7 +29,7 @@ from serve.checks import alone, bindable, check_address, is_loopback, servable_p
 from serve.haproxy import launched
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 NAME = "millwright"
 READY_S = 60.0
@@ -58,7 +58,7 @@ class Replica:
         self._service = open_service(home, now_us=lambda: time.time_ns() // 1000)
         self._service.start()
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
+    def __serve_build_asgi_app__(self) -> Starlette:
         from serve.api import create_app
 
         return create_app(self._service, open_metrics=is_loopback(self._settings.host), tell_id=False)

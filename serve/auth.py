@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import Request
-from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.requests import Request
 
 from cluster.keys import Key, KeyStore
 from models.errors import AccessError, NotFoundError
 from serve.metrics import Metrics
 
 Role = Literal["read", "write", "admin"]
-BEARER = HTTPBearer(auto_error=False, description="An API key of `millwright keys add`.")
-HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, where Bearer is not possible.")
 
 
 class RoleError(AccessError):

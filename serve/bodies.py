@@ -10,15 +10,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
+from serve.operations import JSON
 from serve.problems import MediaTypeError, SlowError
 from serve.schemas import TooLargeError
 
 BODY_TIMEOUT_S = 20.0
 INLINE_BYTES = 256 * 1024  # 5 ms to parse
-JSON = "application/json"
 T = TypeVar("T")
 
 

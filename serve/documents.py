@@ -159,40 +159,15 @@ class Problem(Documented):
     error: str | None = Field(None, description="Under /v2, the detail again, where its clients look for it.")
 
 
-_ALSO = (Readings, WindowsBody, InferBody, Problem)  # referred to by hand below
-_REF = "#/components/schemas/{model}"
-_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "No valid key"} | _PROBLEM,
-    403: {"description": "The key has not the role"} | _PROBLEM,
-    404: {"description": "Not here, or not for this key"} | _PROBLEM,
-    409: {"description": "The plant has no model"} | _PROBLEM,
-    422: {"description": "Malformed; the detail names the place"} | _PROBLEM,
+DESCRIPTIONS = {
+    401: "No valid key",
+    403: "The key has not the role",
+    404: "Not here, or not for this key",
+    408: "The body did not come in time",
+    409: "The plant has no model",
+    413: "Too large",
+    415: "Not a format or encoding that is read here",
+    422: "Malformed; the detail names the place",
+    501: "Not yet built",
+    503: "No model is loaded",
 }
-BODY_PROBLEMS: dict[int | str, dict[str, Any]] = PROBLEMS | {
-    408: {"description": "The body did not come in time"} | _PROBLEM,
-    413: {"description": "Too large"} | _PROBLEM,
-    415: {"description": "Not a format or encoding that is read here"} | _PROBLEM,
-}
-NOT_YET: dict[int | str, dict[str, Any]] = PROBLEMS | {501: {"description": "Not yet built"} | _PROBLEM}
-NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "No model is loaded"} | _PROBLEM}
-
-
-def body(model: type[BaseModel], *, arrow: bool = False, octets: bool = False) -> dict[str, Any]:
-    """``openapi_extra`` of a route that reads its body itself."""
-    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
-    if arrow:
-        content["application/vnd.apache.arrow.stream"] = {"schema": {"type": "string", "format": "binary"}}
-    if octets:
-        content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def components() -> dict[str, Any]:
-    """Schemas that no route's signature names."""
-    found: dict[str, Any] = {}
-    for model in _ALSO:
-        schema = model.model_json_schema(ref_template=_REF)
-        found |= schema.pop("$defs", {})
-        found[model.__name__] = schema
-    return found

@@ -7,12 +7,12 @@ Source: https://github.com/kserve/open-inference-protocol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Security
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cluster.report import code_version
 from models.errors import NotFoundError
@@ -20,52 +20,45 @@ from models.spec import BundleSpec
 from models.windows import Float
 from serve import documents as doc
 from serve import tensors
-from serve.auth import BEARER, HEADER, identify
-from serve.bodies import JSON, parsed, read_body
+from serve.auth import identify
+from serve.bodies import parsed, read_body
+from serve.operations import JSON, OCTETS, OF_BODY, OF_KEY, Operation
 from serve.problems import problem, request_id
 from serve.scorer import Model
 from serve.service import Service
 
 Open = Callable[..., Model]
+TAG = "open inference protocol"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 PLATFORM = {"network": "onnx_onnxruntime", "trees": "lightgbm", "no_sensor": "lightgbm"}
 
 
-def router(service: Service, opened: Open) -> APIRouter:
+def operations(service: Service, opened: Open) -> Iterator[Operation]:
     """Routes of ``/v2``. ``opened`` authorises and gives the plant's model."""
-    made = APIRouter(prefix="/v2", tags=["open inference protocol"])
-    _health(made, service)
-    _models(made, service, opened)
-    return made
+    for path in ("/v2/models/{plant}", "/v2/models/{plant}/versions/{version}"):
+        yield from _model(service, opened, path)
+    yield from _server(service)
 
 
 def _json(found: Any) -> Response:
     return Response(orjson.dumps(found), media_type=JSON)
 
 
-def _health(made: APIRouter, service: Service) -> None:
-    @made.get("", response_model=None)
-    async def server() -> Response:
+def _server(service: Service) -> Iterator[Operation]:
+    async def server(request: Request) -> Response:
         """Name and version of the server."""
         return _json({"name": "millwright", "version": code_version(), "extensions": EXTENSIONS})
 
-    @made.get("/health/live", response_model=None)
-    async def live() -> Response:
+    async def live(request: Request) -> Response:
         """The process answers."""
         return _json({"live": True})
 
-    @made.get("/health/ready", response_model=None, responses=doc.NOT_READY)
     async def ready(request: Request) -> Response:
         """At least one plant's model is loaded and warm."""
         if not service.ready:
             return problem(503, "No model is loaded.", request_id(request))
         return _json({"ready": True})
 
-
-def _models(made: APIRouter, service: Service, opened: Open) -> None:
-    secured = [Security(BEARER), Security(HEADER)]
-
-    @made.post("/repository/index", dependencies=secured, responses={401: doc.PROBLEMS[401]}, response_model=None)
     async def index(request: Request) -> Response:
         """The models that the key sees."""
         key = identify(request, service.keys, service.metrics)
@@ -73,45 +66,41 @@ def _models(made: APIRouter, service: Service, opened: Open) -> None:
         found = [(name, service.scorer.model(name).spec.version) for name in names]
         return _json([{"name": name, "version": version, "state": "READY", "reason": ""} for name, version in found])
 
-    for path in ("/models/{plant}", "/models/{plant}/versions/{version}"):
-        _model(made, service, opened, path, {"dependencies": secured, "include_in_schema": "version" not in path})
+    yield Operation("GET", "/v2", server, TAG, secured=False)
+    yield Operation("GET", "/v2/health/live", live, TAG, secured=False)
+    yield Operation("GET", "/v2/health/ready", ready, TAG, problems=(503,), secured=False)
+    yield Operation("POST", "/v2/repository/index", index, TAG, problems=(401,))
 
 
-def _model(made: APIRouter, service: Service, opened: Open, path: str, more: dict[str, Any]) -> None:
+def _model(service: Service, opened: Open, path: str) -> Iterator[Operation]:
     max_bytes, max_windows = int(service.settings.max_body_mb * 2**20), service.settings.max_windows
 
-    def current(request: Request, plant: str) -> Model:
-        model, version = opened(service, request, plant, "read"), request.path_params.get("version")
+    def current(request: Request) -> Model:
+        model = opened(service, request, request.path_params["plant"], "read")
+        version = request.path_params.get("version")
         if version is not None and version != model.spec.version:
             raise NotFoundError("No such version", expected=model.spec.version, found=repr(version)[:80])
         return model
 
-    @made.get(path, responses=doc.PROBLEMS, **more)
-    async def metadata(request: Request, plant: str) -> Response:
+    async def metadata(request: Request) -> Response:
         """Inputs and outputs of a plant's model, by name, type and shape."""
-        return _json(described(current(request, plant)))
+        return _json(described(current(request)))
 
-    @made.get(f"{path}/config", responses=doc.PROBLEMS, **more)
-    async def config(request: Request, plant: str) -> Response:
+    async def config(request: Request) -> Response:
         """The same as Triton writes it."""
-        return _json(configured(current(request, plant), max_windows))
+        return _json(configured(current(request), max_windows))
 
-    @made.get(f"{path}/ready", responses=doc.PROBLEMS, **more)
-    async def model_ready(request: Request, plant: str) -> Response:
+    async def ready(request: Request) -> Response:
         """The plant's model is loaded and warm."""
-        model = current(request, plant)
-        return _json({"name": plant, "ready": True, "version": model.spec.version})
+        spec = current(request).spec
+        return _json({"name": spec.plant, "ready": True, "version": spec.version})
 
-    @made.post(
-        f"{path}/infer", responses=doc.BODY_PROBLEMS | {200: {"model": doc.InferAnswer}},
-        openapi_extra=doc.body(doc.InferBody, octets=True), **more,
-    )  # fmt: skip
-    async def infer(request: Request, plant: str) -> Response:
+    async def infer(request: Request) -> Response:
         """Hazards of windows: input `values` [B, W, C], output `hazard` [B, K+1]; and `modes` [B, M], if it has any.
 
         Tensors are JSON, or bytes behind it as Triton's binary extension has them.
         """
-        model = current(request, plant)
+        model = current(request)
         body = await read_body(request, accepts=tensors.ACCEPTED, max_bytes=max_bytes)
         window = model.spec.config.window.length, len(model.spec.channels)
 
@@ -126,6 +115,12 @@ def _model(made: APIRouter, service: Service, opened: Open, path: str, more: dic
         head = {"model_name": model.spec.plant, "model_version": model.spec.version}
         head |= {"id": str(found["id"])} if found.get("id") is not None else {}
         return tensors.answer(head, {"hazard": scored.hazard, "modes": scored.modes}, names)
+
+    body = {JSON: doc.InferBody, OCTETS: None}
+    yield Operation("POST", f"{path}/infer", infer, TAG, doc.InferAnswer, OF_BODY, body)
+    yield Operation("GET", path, metadata, TAG, problems=OF_KEY)
+    yield Operation("GET", f"{path}/config", config, TAG, problems=OF_KEY)
+    yield Operation("GET", f"{path}/ready", ready, TAG, problems=OF_KEY)
 
 
 def described(model: Model) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from models.errors import InputError, MillwrightError
 
@@ -66,33 +66,27 @@ def request_id(request: Request) -> str:
     return str(request.scope.get("millwright.request_id", ""))
 
 
-def install(app: FastAPI) -> None:
-    """Every error of the application becomes a problem."""
+def _told(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    return problem(status, detail, request_id(request), headers, v2=request.url.path.startswith("/v2/"))
 
-    def told(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-        return problem(status, detail, request_id(request), headers, v2=request.url.path.startswith("/v2/"))
 
-    async def ours(request: Request, error: Exception) -> Response:
-        assert isinstance(error, MillwrightError)
-        return told(request, error.status, str(error))
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MillwrightError)
+    return _told(request, error.status, str(error))
 
-    async def of_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
-        text = detail.get(error.status_code, str(error.detail))
-        return told(request, error.status_code, text, error.headers)
 
-    async def of_parameters(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return told(request, 422, f"Wrong parameter {where}: {first['msg'].lower()}.")
+async def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
+    return _told(request, error.status_code, detail.get(error.status_code, str(error.detail)), error.headers)
 
-    async def of_store(request: Request, error: Exception) -> Response:
-        log.exception("request %s: the store of readings does not answer", request_id(request), exc_info=error)
-        return told(request, 503, "The store of readings does not answer. Try again.")
 
-    app.add_exception_handler(MillwrightError, ours)
-    app.add_exception_handler(HTTPException, of_http)
-    app.add_exception_handler(RequestValidationError, of_parameters)
-    app.add_exception_handler(sqlite3.OperationalError, of_store)
+async def _of_store(request: Request, error: Exception) -> Response:
+    log.exception("request %s: the store of readings does not answer", request_id(request), exc_info=error)
+    return _told(request, 503, "The store of readings does not answer. Try again.")
+
+
+# Every error of the application becomes a problem.
+HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+    MillwrightError: _ours, HTTPException: _of_http, sqlite3.OperationalError: _of_store,
+}  # fmt: skip

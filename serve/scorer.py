@@ -48,6 +48,10 @@ class Model:
         return tuple(channel.name for channel in self.spec.channels if channel.role == "sensor")
 
     @cached_property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(channel.name for channel in self.spec.channels)
+
+    @cached_property
     def context(self) -> tuple[Channel, ...]:
         return context_of(self.spec.channels)
 

@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import orjson
-from fastapi import Request
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from models.errors import InputError
 from models.windows import Float
-from serve.bodies import JSON
+from serve.operations import JSON, OCTETS
 from serve.schemas import TooLargeError, matrix, parse_json
 
 HEADER = "Inference-Header-Content-Length"
-OCTETS = "application/octet-stream"
 ACCEPTED = (JSON, OCTETS, "")  # stock clients name no type
 _TYPES = {"FP32": "<f4", "FP64": "<f8"}
 
