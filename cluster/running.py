@@ -1,8 +1,8 @@
 """What this home has running, and how to end all of it.
 
-The one idea: everything a Ray session starts (its daemons, workers and HAProxy, which outlives the
-rest when they are killed) carries the session's *scratch* folder in its command line or environment. So one record
-a session, naming its process and that folder, is enough to find and end what is left of it.
+The one idea: everything a Ray session starts (its daemons and workers) carries the session's *scratch* folder in its
+command line or environment. So one record a session, naming its process and that folder, is enough to find and end
+what is left of it.
 """
 
 from __future__ import annotations

@@ -27,12 +27,12 @@ import cluster
 from cluster.credentials import from_files, handed_on, session_environment
 from cluster.files import write_atomically
 from cluster.home import Home
-from cluster.running import SCRATCH_PREFIX, SCRATCH_VARIABLE, forget, free_port, reap, record
+from cluster.running import SCRATCH_PREFIX, SCRATCH_VARIABLE, forget, reap, record
 from models.errors import InputError, MillwrightError
 
-# HAProxy refuses a socket's path of more than 97 bytes, and Serve adds 68 to its folder's.
 _RAY = "r"  # Ray lets everyone write to its own folder: the one around it must be closed
-_LONGEST_SCRATCH_PARENT = 97 - 68 - len(f"/{SCRATCH_PREFIX}12345678")
+# A socket's path holds 107 bytes, and below the folder Ray's own takes 66.
+_LONGEST_SCRATCH_PARENT = 107 - 66 - len(f"/{SCRATCH_PREFIX}12345678")
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set where this process is a submitted job
 _NOISY = ("ray", "ray.data", "ray.serve", "ray.tune")
 
@@ -41,7 +41,7 @@ _NOISY = ("ray", "ray.data", "ray.serve", "ray.tune")
 def ray_session(home: Home, *, serve: bool = False) -> Iterator[None]:
     """Ray is up inside. Nested use, and use inside a Ray worker or a test's cluster, changes nothing.
 
-    ``serve`` prepares the environment for HAProxy and low latency. Raises MillwrightError where
+    ``serve`` prepares the environment for low latency. Raises MillwrightError where
     Ray does not start, InputError where the address cannot be used.
     """
     if _initialised():
@@ -133,9 +133,6 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
     }
     if serve:
         wanted |= {
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # three misses, then a new HAProxy: 31 s with the default 10
             "RAY_worker_niceness": "0",  # Ray's workers yield to everything else by default: 15
         }
     own = {"PYTHONPATH": _python_path()}
@@ -146,7 +143,6 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
     if scratch:
         # Ray listens on every interface otherwise, whatever node address it is given; the name is misleading.
         own |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", SCRATCH_VARIABLE: str(scratch)}
-        own |= _haproxy(scratch) if serve else {}
     return {key: value for key, value in wanted.items() if key not in os.environ} | own
 
 
@@ -166,21 +162,6 @@ def _token(scratch: Path) -> dict[str, str]:
 @cache
 def _secret() -> str:
     return secrets.token_hex(32)  # one a process: Ray reads the token's file once and keeps it
-
-
-def _haproxy(scratch: Path) -> dict[str, str]:
-    # Its files and ports are one set a machine by default: a second service would meet the first one's.
-    return {
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # ours are at /metrics
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-    }
 
 
 def _python_path() -> str:

@@ -46,14 +46,15 @@ LATER = {
 ABOUT = "Failure probability and remaining useful life of machines, from their sensors."
 
 
-def create_app(service: Service, *, open_metrics: bool = True, tell_id: bool = True) -> Starlette:
+def create_app(service: Service, *, open_metrics: bool = True) -> Starlette:
     """The application on a service. ``open_metrics`` answers ``/metrics`` without a key."""
     made = [*_readings(service), *_windows(service), *open_inference(service, opened), *_machines(service)]
     made += _later(service)
     about = description(made, title="Millwright", version=code_version(), text=ABOUT)
+    around = Middleware(Around, metrics=service.metrics, in_flight=service.settings.in_flight)
     app = Starlette(
         routes=[*(operation.route() for operation in made), *_open_pages(service, open_metrics, orjson.dumps(about))],
-        middleware=[Middleware(Around, metrics=service.metrics, tell_id=tell_id), Middleware(Faults)],
+        middleware=[around, Middleware(Faults)],
         exception_handlers=HANDLERS,
     )
     app.router.redirect_slashes = False  # behind TLS a redirect would name http:// and carry the key there

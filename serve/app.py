@@ -1,11 +1,14 @@
-"""The Ray Serve application, composed: one deployment behind HAProxy, one hop from the socket to the model.
+"""The Ray Serve application, composed: replicas that accept from one socket, nothing between it and the model.
 
-The one idea: everything that can be wrong (no model, a port in use, no key) is said before Ray starts,
-and whatever was started is gone when ``run`` returns, however it ends.
+The one idea: Ray Serve starts, watches, heals and scales replicas, and no request goes through it. Everything that can
+be wrong (no model, a port in use, no key) is said before Ray starts, and whatever was started is gone when ``run``
+returns, however it ends.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import http.client
 import logging
 import logging.handlers
@@ -15,7 +18,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -26,10 +29,7 @@ from cluster.running import forget, port_is_free, record
 from cluster.session import ray_session
 from models.errors import MillwrightError
 from serve.checks import alone, bindable, check_address, is_loopback, servable_plants
-from serve.haproxy import launched
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
+from serve.listener import listening, obtain
 
 NAME = "millwright"
 READY_S = 60.0
@@ -48,48 +48,54 @@ class ServeReport(Report):
 
 
 class Replica:
-    """What one replica holds. Plain: ``application`` makes a deployment of it."""
+    """What one replica holds. Plain: ``application`` makes a deployment of it.
 
-    def __init__(self, home: Home) -> None:
+    ``listener`` is where the socket is handed out (``serve.listener``).
+    """
+
+    def __init__(self, home: Home, listener: str) -> None:
+        from serve.api import create_app
+        from serve.server import Server
         from serve.service import open_service
 
         _log_to(home.logs / "replica.log")
-        self._settings = home.settings.serve
+        settings = home.settings.serve
         self._service = open_service(home, now_us=lambda: time.time_ns() // 1000)
         self._service.start()
-
-    def __serve_build_asgi_app__(self) -> Starlette:
-        from serve.api import create_app
-
-        return create_app(self._service, open_metrics=is_loopback(self._settings.host), tell_id=False)
+        app = create_app(self._service, open_metrics=is_loopback(settings.host))
+        self._server = Server(app, obtain(listener, bindable(settings.host), settings.port))
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection looks through it again
+        self._server.start()
 
     async def check_health(self) -> None:
-        await self._service.check(HEALTH_S)
+        """Score a window where requests are answered, within ``HEALTH_S``. Raises where that does not come."""
+        await asyncio.wait_for(asyncio.wrap_future(self._server.call(self._service.check(HEALTH_S))), HEALTH_S)
 
     def __del__(self) -> None:
+        if hasattr(self, "_server"):
+            self._server.stop()
         if hasattr(self, "_service"):
             self._service.close()
 
 
-def application(home: Home) -> Any:
+def application(home: Home, listener: str) -> Any:
     """The Serve application for a home; needs the environment of ``ray_session(serve=True)``."""
     import ray.serve
 
     settings = home.settings.serve
     deployment = ray.serve.deployment(
-        ray.serve.ingress()(Replica),
+        Replica,
         name=NAME,
         num_replicas=settings.replicas,
-        max_ongoing_requests=64,
-        max_queued_requests=256,
         max_surge_percent=100,  # an update starts the new replica before it stops the old one
         health_check_period_s=5,
         health_check_timeout_s=2 * HEALTH_S,
-        graceful_shutdown_timeout_s=5,
+        graceful_shutdown_timeout_s=10,
         ray_actor_options={"num_cpus": 1},
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
-    return deployment.bind(home)
+    return deployment.bind(home, listener)
 
 
 def run(home: Home, *, progress: Progress, port: int | None = None, host: str | None = None) -> ServeReport:
@@ -104,14 +110,15 @@ def run(home: Home, *, progress: Progress, port: int | None = None, host: str | 
     plants = servable_plants(home, progress)
     check_address(home)
     url = f"http://{_written(settings.host)}:{settings.port}"
-    with alone(home), launched(home.run), _Ending(settings.host, settings.port):
+    address = bindable(settings.host), settings.port
+    with alone(home), _Ending(*address), listening(*address) as listener:
         progress.step("Starting Ray")
         with ray_session(home, serve=True):
-            _serve(home, url, plants, progress)
+            _serve(home, url, listener, plants, progress)
     return ServeReport(url=url, plants=plants, seconds=time.monotonic() - began)
 
 
-def _serve(home: Home, url: str, plants: list[dict[str, str]], progress: Progress) -> None:
+def _serve(home: Home, url: str, listener: str, plants: list[dict[str, str]], progress: Progress) -> None:
     """Deploy, say where, wait for the end, and end."""
     import ray.serve
 
@@ -121,13 +128,9 @@ def _serve(home: Home, url: str, plants: list[dict[str, str]], progress: Progres
     record(home, "serve", pid=os.getpid(), ports={"http": settings.port})
     try:
         progress.step(f"Loading the models of {len(plants)} plants" if len(plants) > 1 else "Loading the model")
-        ray.serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.host, "port": settings.port},
-            logging_config={"log_level": "WARNING"},
-        )
+        ray.serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         try:
-            ray.serve.run(application(home), name=NAME, route_prefix="/")
+            ray.serve.run(application(home, listener), name=NAME, route_prefix=None)
         except RuntimeError as error:
             raise MillwrightError(
                 "The service did not start", found=str(error).strip().splitlines()[-1], where=home.logs / "replica.log",
@@ -159,7 +162,7 @@ class _Ending:
     """Leaves only when nothing listens on the port any more, so that the next start finds it free."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = bindable(host), port
+        self._host, self._port = host, port
 
     def __enter__(self) -> None:
         return None

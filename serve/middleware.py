@@ -10,6 +10,7 @@ import re
 import uuid
 from time import perf_counter
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.metrics import Metrics
@@ -28,16 +29,19 @@ _SAFE = [
     (b"content-security-policy", _POLICY),
     (b"cache-control", b"no-store"),
 ]
+_ALWAYS = ("/v2/health/live", "/v2/health/ready", "/metrics")
 
 
 class Around:
     """Wraps the application. Measures by route template, so that no machine becomes a label.
 
-    ``tell_id`` is False where the server around it adds the request's id to the answer itself, as Ray does.
+    Beyond ``in_flight`` requests at once a request is told to come again, before anything of it is read: whoever is
+    let in then waits for few others. Health and metrics are always answered.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, tell_id: bool = True) -> None:
-        self._app, self._metrics, self._tell_id = app, metrics, tell_id
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, in_flight: int) -> None:
+        self._app, self._metrics, self._in_flight = app, metrics, in_flight
+        self._now = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,16 +55,25 @@ class Around:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                told = [(b"x-request-id", identity.encode())] if self._tell_id else []
-                message = {**message, "headers": [*message.get("headers", []), *told, *_SAFE]}
+                told = (b"x-request-id", identity.encode())
+                message = {**message, "headers": [*message.get("headers", []), told, *_SAFE]}
             await send(message)
 
+        self._now += 1
         try:
-            await self._app(scope, receive, send_more)
+            if self._now <= self._in_flight or scope["path"] in _ALWAYS:
+                await self._app(scope, receive, send_more)
+            else:
+                await _busy(identity)(scope, receive, send_more)
         finally:
+            self._now -= 1
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.count("requests", route=route, method=_method(scope), status=str(status))
             self._metrics.observe("request_seconds", perf_counter() - began, route=route)
+
+
+def _busy(identity: str) -> Response:
+    return problem(503, "More requests are being answered than a replica takes at once. Try again.", identity)
 
 
 class Faults:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from cluster.added import causes_of
-from cluster.config import ServeSettings
 from cluster.home import Home
 from cluster.keys import KeyStore, open_keys
+from cluster.serving import ServeSettings
 from models.errors import NotFoundError
 from models.explain import reasons
 from models.predict import Cause, answer, degradations, iso, lasting, missing_share, untrained_type, window_digest

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.home import Home, open_home
 from cluster.running import reap, records
-from cluster.session import changed_environment, environment, make_scratch, ray_session, token_environment
+from cluster.session import changed_environment, environment, ray_session, token_environment
 from models.errors import MillwrightError
 
 ROOT = Path(__file__).parents[2]
@@ -107,25 +107,6 @@ def test_the_address_of_the_jobs_api_is_refused(home: Home) -> None:
     assert "That is the address of Ray's Jobs API" in found.stderr
     assert "millwright submit VERB" in found.stderr
 
-
-def test_a_service_has_its_own_haproxy_files_and_ports(home: Home) -> None:
-    first, second = make_scratch(), make_scratch()
-    try:
-        one, two = (environment(home, scratch, serve=True) for scratch in (first, second))
-        haproxy = [
-            key for key in one if key.startswith("RAY_SERVE_HAPROXY") and key != "RAY_SERVE_HAPROXY_METRICS_ENABLED"
-        ]
-        assert len(haproxy) == 7
-        assert all(one[key] != two[key] for key in haproxy)
-        assert all(str(first) in one[key] for key in haproxy if not key.endswith("_PORT"))
-        assert one["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-        # Serve adds a folder of 56 characters and HAProxy refuses a socket's path beyond 97.
-        assert len(one["RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"]) + 57 <= 97
-    finally:
-        for scratch in (first, second):
-            for path in scratch.iterdir():
-                path.unlink()
-            scratch.rmdir()
 
 
 def test_what_the_user_has_set_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

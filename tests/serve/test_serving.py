@@ -1,4 +1,4 @@
-"""The service as it runs: Ray, HAProxy, one replica; asked over a socket, ended in order and by force."""
+"""The service as it runs: Ray and its replicas; asked over a socket, ended in order and by force."""
 
 from __future__ import annotations
 
@@ -92,14 +92,13 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.ray
-def test_it_serves_behind_haproxy_and_nothing_outlives_it(plant_home: Home, new_key: Callable[..., str]) -> None:
+def test_it_serves_and_nothing_outlives_it(plant_home: Home, new_key: Callable[..., str]) -> None:
     port, key = free_port(), new_key("read", "write")
     last = int(time.time()) // HOUR_S * HOUR_S
     body = {"readings": [{"time": last - i * HOUR_S, "oil_degF": 140.0 + i, "vib": 1.0} for i in range(12)]}
     with serving(plant_home, port) as child:
         started = tree(child)
-        assert any("haproxy" in p.name() for p in started)
-        assert beyond_loopback(started, "haproxy") == []
+        assert beyond_loopback(started, "ServeReplica") == []
         status, found = ask(port, "POST", "/v1/plants/mill/machines/m1/readings?reasons=true", body, key)
         assert status == 200, found
         assert len(json.loads(found)["reasons"]) == 4
@@ -153,11 +152,11 @@ def test_killed_without_warning_it_leaves_no_port_and_loses_no_reading(
     port, key = free_port(), new_key("read", "write")
     body = {"readings": [{"time": 1_749_996_000, "vib": 1.25}]}
     with serving(plant_home, port) as child:
-        proxies = [p for p in tree(child) if "haproxy" in p.name()]
+        replicas = [p for p in tree(child) if "ServeReplica" in p.name()]
         assert ask(port, "POST", "/v1/plants/mill/machines/m1/readings", body, key)[0] == 200
         child.kill()
         assert until(lambda: port_is_free("127.0.0.1", port), 30)
-        assert until(lambda: gone(proxies), 30)
+        assert until(lambda: gone(replicas), 30)
     assert State(plant_home.state / "plants" / "mill.sqlite").read("m1", ["vibration"], span_us=1)[1].tolist() == [
         [1.25]
     ]
