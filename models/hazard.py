@@ -117,9 +117,19 @@ def probability_within(hazard: ArrayLike, edges: Sequence[float], horizon: float
 
 def probabilities_within(hazard: ArrayLike, edges: Sequence[float], horizons: Sequence[float]) -> Float64:
     """Chance to fail within each of ``horizons`` [B, H]; ``1 - survival_at``, bit by bit."""
-    decay = np.log1p(-_clipped(hazard))
+    return within(decay_of(hazard), edges, horizons)
+
+
+def decay_of(hazard: ArrayLike) -> Float64:
+    """What each bin adds to the cumulative hazard, ``-log(1 - h)`` [B, K1]."""
+    result: Float64 = -np.log1p(-_clipped(hazard))
+    return result
+
+
+def within(decay: Float64, edges: Sequence[float], horizons: Sequence[float]) -> Float64:
+    """``probabilities_within``, where ``decay_of`` the hazards is known."""
     exposed = _exposed_until(tuple(edges), tuple(horizons))
-    result: Float64 = np.subtract(1.0, np.exp((exposed * decay[:, None]).sum(axis=2)))
+    result: Float64 = np.subtract(1.0, np.exp(-(exposed * decay[:, None]).sum(axis=2)))
     return result
 
 
@@ -133,19 +143,29 @@ def _exposed_until(edges: tuple[float, ...], horizons: tuple[float, ...]) -> Flo
 
 def quantiles(hazard: ArrayLike, edges: Sequence[float], q: ArrayLike = (0.1, 0.5, 0.9)) -> Float64:
     """Remaining life that a share ``q``, [Q] or one a row [B, Q], does not reach [B, Q]; inf past the last edge."""
-    h = _clipped(hazard)
-    starts = np.asarray([0.0, *edges], dtype=np.float64)
-    decay = -np.log1p(-h[:, :-1])
-    # Cumulative hazard at 0 and at every inner edge: the quantile is where it reaches -log(1 - q).
-    total = np.concatenate([np.zeros((len(h), 1)), np.cumsum(decay, axis=1)], axis=1)
-    share = np.asarray(q, dtype=np.float64)
-    wanted = np.broadcast_to(-np.log1p(-share), (len(h), share.shape[-1]))
+    decay, share = decay_of(hazard), np.asarray(q, dtype=np.float64)
+    return reached(decay, edges, np.broadcast_to(-np.log1p(-share), (len(decay), share.shape[-1])))
+
+
+def reached(decay: Float64, edges: Sequence[float], wanted: Float64) -> Float64:
+    """When the cumulative hazard reaches ``wanted`` [B, Q], ``-log(1 - q)`` for quantile q; inf past the last edge."""
+    starts, inner = _starts(tuple(edges)), decay[:, :-1]
+    total = np.zeros(decay.shape)  # at 0 and at every inner edge
+    np.cumsum(inner, axis=1, out=total[:, 1:])
     bins = (total[:, None] < wanted[:, :, None]).sum(axis=2) - 1
-    inside = np.clip(bins, 0, len(edges) - 1)
-    rows = np.arange(len(h))[:, None]
-    part = (wanted - total[rows, inside]) / decay[rows, inside]
+    inside = np.minimum(np.maximum(bins, 0), len(edges) - 1)
+    rows = np.arange(len(decay))[:, None]
+    part = (wanted - total[rows, inside]) / inner[rows, inside]
     found = starts[inside] + part * (starts[inside + 1] - starts[inside])
-    return np.where(bins < len(edges), found, np.inf)
+    result: Float64 = np.where(bins < len(edges), found, np.inf)
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _starts(edges: tuple[float, ...]) -> Float64:
+    starts = np.asarray([0.0, *edges], dtype=np.float64)
+    starts.setflags(write=False)
+    return starts
 
 
 def restricted_mean(hazard: ArrayLike, edges: Sequence[float], cap: float) -> Float64:

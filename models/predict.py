@@ -1,6 +1,6 @@
 """From a verified bundle and a window to the answer that is served; the same code offline and online.
 
-The one idea: a Predictor gives one calibrated hazard curve a window, and ``answer`` only reads
+The one idea: a Predictor gives one calibrated hazard curve a window, and ``outlooks`` only read
 that curve, so probabilities and remaining life cannot contradict each other. Needs no torch.
 
 B windows, W steps, C channels, K inner edges of the hazard's bins, M failure modes.
@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from functools import lru_cache
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.conformal import widened
+from models.conformal import Levels, widened
 from models.errors import MillwrightError
-from models.hazard import probabilities_within, quantiles
-from models.predictor import risk
+from models.hazard import decay_of, reached, within
 from models.spec import BundleSpec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,41 +32,72 @@ class Cause(TypedDict):
     text: str
 
 
+class Outlook(NamedTuple):
+    """What a window's curve says, as it is served."""
+
+    failure_probability: dict[str, float]
+    remaining_useful_life: dict[str, Any]
+    failure_modes: dict[str, float]
+
+
 def answer(
+    spec: BundleSpec, hazard_K: NDArray[np.float32], *, modes_M: NDArray[np.float32] | None = None,
+    missing: float = 0.0, **more: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """``prediction`` of one window's curve; ``missing`` is its ``missing_share``, ``more`` as there."""
+    hazard_BK, modes = np.asarray(hazard_K, np.float32)[None], None if modes_M is None else np.asarray(modes_M)[None]
+    return prediction(spec, outlooks(spec, hazard_BK, modes, np.array([missing]))[0], **more)
+
+
+def outlooks(
+    spec: BundleSpec, hazard_BK: NDArray[np.float32], modes_BM: NDArray[np.float32] | None,
+    missing_B: NDArray[np.float64],
+) -> list[Outlook]:  # fmt: skip
+    """Read the curves [B, K+1] of windows. Nothing is ever NaN or infinite.
+
+    A quantile of remaining life past the last edge is given as that edge, and ``beyond`` names it. ``failure_modes``
+    parts the probability within the alarm's horizon by ``modes_BM``, the shares of the model's modes; it is empty
+    where the model tells none apart. Raises MillwrightError where a model gives NaN: it is broken.
+    """
+    config, decay = spec.config.hazard, decay_of(hazard_BK)
+    chance_BH = within(decay, config.edges, tuple(config.horizons.values()))
+    lives = served_life(spec, reached(decay, config.edges, _wanted(spec, missing_B)))
+    names, rows = list(config.horizons), served_probabilities(chance_BH)
+    modes: list[dict[str, float]] = [{}] * len(rows)
+    if modes_BM is not None and spec.failure_modes:
+        alarm_B = chance_BH[:, names.index(spec.alarm_horizon)]
+        shares = served_probabilities(alarm_B[:, None] * np.asarray(modes_BM, np.float64))
+        modes = [dict(zip(spec.failure_modes, row, strict=True)) for row in shares]
+    return [
+        Outlook(dict(zip(names, row, strict=True)), life, mode)
+        for row, life, mode in zip(rows, lives, modes, strict=True)
+    ]
+
+
+def prediction(
     spec: BundleSpec,
-    hazard_K: NDArray[np.float32],
+    outlook: Outlook,
     *,
     plant: str,
     machine: str,
     as_of_us: int,
     data_until_us: int,
     digest: str,
-    modes_M: NDArray[np.float32] | None = None,
     degraded: Sequence[Cause] = (),
-    missing: float = 0.0,
     operating_state: str | None = None,
     reasons: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window, ``missing`` its
-    ``missing_share``.
-
-    A quantile past the last edge is given as that edge, and ``beyond`` names it; nothing is ever
-    NaN or infinite. ``failure_modes`` parts the probability within the alarm's horizon by ``modes_M``, the shares of
-    the model's modes; it is empty where the model tells none apart.
-    """
-    config = spec.config
-    hazard_BK = np.asarray(hazard_K, np.float32)[None]
-    chances = probabilities_within(hazard_BK, config.hazard.edges, tuple(config.hazard.horizons.values()))[0]
+    """The prediction as it is served. ``digest`` is ``window_digest`` of the scored window."""
     return {
         "plant": plant,
         "machine": machine,
-        "failure_probability": dict(zip(config.hazard.horizons, served_probability(chances), strict=True)),
-        "remaining_useful_life": remaining_useful_life(spec, hazard_BK, missing=missing),
-        "time_basis": "calendar" if config.clock.life_unit == "h" else "operating",
+        "failure_probability": outlook.failure_probability,
+        "remaining_useful_life": outlook.remaining_useful_life,
+        "time_basis": "calendar" if spec.config.clock.life_unit == "h" else "operating",
         "as_of": iso(as_of_us),
         "data_until": iso(data_until_us),
         "operating_state": operating_state,
-        "failure_modes": {} if modes_M is None else served_modes(spec, hazard_BK, np.asarray(modes_M)[None])[0],
+        "failure_modes": outlook.failure_modes,
         "model": {
             "name": spec.name,
             "version": spec.version,
@@ -78,29 +109,48 @@ def answer(
     } | ({} if reasons is None else {"reasons": [dict(reason) for reason in reasons]})
 
 
-def remaining_useful_life(
-    spec: BundleSpec, hazard_BK: NDArray[np.float32], *, missing: float = 0.0
-) -> dict[str, Any]:
-    """Quantiles of the first row's remaining life, held at the last edge, which ``beyond`` then names."""
-    return served_life(spec, life_quantiles(spec, hazard_BK[:1], np.array([missing])))[0]
+def _wanted(spec: BundleSpec, missing_B: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cumulative hazard [B, 3] at which p10, p50 and p90 of remaining life are read."""
+    if not missing_B.any():
+        return np.broadcast_to(_wanted_of_whole(spec.life_levels), (len(missing_B), 3))
+    return np.asarray(-np.log1p(-widened(spec.life_levels, missing_B)), np.float64)
 
 
-def life_quantiles(
-    spec: BundleSpec, hazard_BK: NDArray[np.float32], missing_B: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """p10, p50 and p90 [B, 3] of remaining life, read at the bundle's levels; infinite past the last edge."""
-    return quantiles(hazard_BK, spec.config.hazard.edges, widened(spec.life_levels, missing_B))
+@lru_cache(maxsize=4096)
+def _wanted_of_whole(levels: Levels) -> NDArray[np.float64]:
+    found = np.asarray(-np.log1p(-widened(levels, np.zeros(1))), np.float64)
+    found.setflags(write=False)
+    return found
 
 
 def missing_share(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> NDArray[np.float64]:
     """Share [B] of the sensors that windows usually hold and that these say nothing of."""
-    gone_BC = np.isnan(values_BWC).all(axis=1)
-    found: NDArray[np.float64] = gone_BC @ spec.present / max(float(spec.present.sum()), 1e-9)
+    return _missing(spec, np.any(np.isfinite(values_BWC), axis=1))
+
+
+def shown(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[list[Cause]]]:
+    """``missing_share`` and ``degradations`` of windows, together: nearly all are whole and as training saw them."""
+    known_BWC: NDArray[np.bool_] = np.isfinite(values_BWC)
+    if known_BWC.all() and len(values_BWC):
+        low_C, high_C = spec.bounds
+        newest_BC = values_BWC[:, -1]
+        if not ((newest_BC < low_C) | (newest_BC > high_C)).any():
+            return np.zeros(len(values_BWC)), [[] for _ in range(len(values_BWC))]
+    flags = _flags(spec, values_BWC, known_BWC)
+    doubtful = ~flags[:, 0] | ~flags[:, 1] | np.any(flags[:, 2:], axis=1)
+    found: list[list[Cause]] = [[] for _ in range(len(values_BWC))]
+    for row in np.flatnonzero(doubtful).tolist():
+        found[row] = degradations(spec, values_BWC[row])
+    return _missing(spec, np.any(known_BWC, axis=1)), found
+
+
+def _missing(spec: BundleSpec, any_BC: NDArray[np.bool_]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = ~any_BC @ spec.present / max(float(spec.present.sum()), 1e-9)
     return np.minimum(found, 1.0)
 
 
 def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """``remaining_useful_life`` of each row of ``life_quantiles``."""
+    """``remaining_useful_life`` of each row of p10, p50 and p90 [B, 3], held at the last edge."""
     last, unit = float(spec.config.hazard.edges[-1]), spec.config.clock.life_unit
     past_BQ = np.logical_not(quantiles_BQ <= last)  # NaN counts as past
     held = [[round(value, 3) for value in row] for row in np.where(past_BQ, last, quantiles_BQ).tolist()]
@@ -108,15 +158,6 @@ def served_life(spec: BundleSpec, quantiles_BQ: NDArray[np.float64]) -> list[dic
         {"p10": p10, "p50": p50, "p90": p90, "unit": unit, "beyond": last if any(past) else None}
         for (p10, p50, p90), past in zip(held, past_BQ.tolist(), strict=True)
     ]
-
-
-def served_modes(
-    spec: BundleSpec, hazard_BK: NDArray[np.float32], modes_BM: NDArray[np.float32]
-) -> list[dict[str, float]]:
-    """Probability of failing in each mode within the alarm's horizon, for each row; they sum to the horizon's own."""
-    chance_BM = risk(spec, hazard_BK)[:, None] * np.asarray(modes_BM, np.float64)
-    rows = np.reshape(served_probability(chance_BM.ravel()), chance_BM.shape).tolist()
-    return [dict(zip(spec.failure_modes, row, strict=True)) for row in rows]
 
 
 def lasting(spec: BundleSpec) -> list[Cause]:
@@ -161,15 +202,7 @@ def degradations(spec: BundleSpec, values_WC: NDArray[np.float32]) -> list[Cause
 
 def degradation_codes(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> list[tuple[str, ...]]:
     """The codes of ``degradations`` of each window [B, W, C]."""
-    known_BWC: NDArray[np.bool_] = np.isfinite(values_BWC)
-    sensors = spec.is_sensor
-    any_BC = np.any(known_BWC, axis=1)
-    newest_BC = values_BWC.shape[1] - 1 - np.argmax(known_BWC[:, ::-1], axis=1)
-    last_BC = np.take_along_axis(values_BWC, newest_BC[:, None], axis=1)[:, 0]
-    low_C, high_C = spec.bounds
-    whole_B = np.any(known_BWC[:, 0][:, sensors], axis=1)
-    outside_BC = any_BC & ((last_BC < low_C) | (last_BC > high_C))
-    flags = np.column_stack([np.any(any_BC, axis=1), whole_B, ~any_BC & sensors, outside_BC])
+    flags = _flags(spec, values_BWC, np.isfinite(values_BWC))
     named: dict[bytes, tuple[str, ...]] = {}
     found = []
     for row, pattern in enumerate(np.packbits(flags, axis=1)):
@@ -178,6 +211,19 @@ def degradation_codes(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> list
             named[key] = _codes_of(flags[row].tolist(), len(spec.channels))
         found.append(named[key])
     return found
+
+
+def _flags(
+    spec: BundleSpec, values_BWC: NDArray[np.float32], known_BWC: NDArray[np.bool_]
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Of each window: has it any value, is its first step known, and of each channel: missing [C], out of range [C]."""
+    any_BC = np.any(known_BWC, axis=1)
+    newest_BC = values_BWC.shape[1] - 1 - np.argmax(known_BWC[:, ::-1], axis=1)
+    last_BC = np.take_along_axis(values_BWC, newest_BC[:, None], axis=1)[:, 0]
+    low_C, high_C = spec.bounds
+    whole_B = np.any(known_BWC[:, 0][:, spec.is_sensor], axis=1)
+    outside_BC = any_BC & ((last_BC < low_C) | (last_BC > high_C))
+    return np.column_stack([np.any(any_BC, axis=1), whole_B, ~any_BC & spec.is_sensor, outside_BC])
 
 
 def _codes_of(flags: list[bool], num_channels: int) -> tuple[str, ...]:
@@ -206,9 +252,10 @@ def iso(time_us: int) -> str:
     return (_EPOCH + timedelta(microseconds=int(time_us))).isoformat().replace("+00:00", "Z")
 
 
-def served_probability(chance_B: NDArray[np.float64]) -> list[float]:
+def served_probabilities(chance_BN: NDArray[np.float64]) -> list[list[float]]:
     """Probabilities as they are served. Raises MillwrightError where a model gives NaN: it is broken."""
-    if not np.isfinite(chance_B).all():
-        found = chance_B[~np.isfinite(chance_B)][0]
+    if not np.isfinite(chance_BN).all():
+        found = chance_BN[~np.isfinite(chance_BN)][0]
         raise MillwrightError("The model gave no number", expected="a probability", found=found, do="Retrain the model")
-    return [round(value, 6) for value in np.clip(chance_B, 0.0, 1.0).tolist()]
+    held = np.minimum(np.maximum(chance_BN, 0.0), 1.0).tolist()
+    return [[round(value, 6) for value in row] for row in held]

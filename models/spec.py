@@ -5,8 +5,9 @@ The one idea: it is plain data, checked when it is read; whoever serves a model 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +141,12 @@ class BundleSpec(Finite):
         num = len(self.channels)
         if len(scaling.center) not in (0, num) or any(key >= num for key in keys):
             raise ValueError(f"scaling is of {len(scaling.center)} channels, its keys {keys}, for {num} channels")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> BundleSpec:
+        found = super().model_copy(update=update, deep=deep)
+        for name in ("is_sensor", "bounds", "present"):  # what was worked out of the old values
+            found.__dict__.pop(name, None)
+        return found
 
     @cached_property
     def is_sensor(self) -> NDArray[np.bool_]:

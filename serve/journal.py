@@ -1,18 +1,17 @@
 """The journal: every prediction that was answered, once, in the plant's Delta table ``predictions``.
 
-The one idea: writing never makes a request wait. Predictions go into a bounded queue; one thread writes
-them in batches, each exactly once (``append_once``); what does not fit or cannot be written is counted.
-A prediction is known by its id: the same question asked again is the same prediction.
+The one idea: writing never makes a request wait. Predictions go into a bounded queue; one thread looks there every few
+seconds, so that hardly a request wakes it, and writes them in batches, each exactly once (``append_once``); what does
+not fit or cannot be written is counted. A prediction is known by its id: the same question asked again is the same
+prediction.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ from serve.metrics import Metrics
 
 log = logging.getLogger("millwright.serve")
 REMEMBERED = 200_000  # ids, of the newest predictions: 30 MB
-_END = None
 
 Item = tuple[str, Mapping[str, Any], int]  # plant, prediction as served, microseconds UTC
 Append = Callable[[str, Sequence[Item], str, int], int]  # plant, items, application id, version -> rows written
@@ -35,11 +33,12 @@ class Journal:
         self, append: Append, metrics: Metrics, *, max_rows: int, interval_s: float = 5.0, batch_rows: int = 2000
     ) -> None:
         self._append, self._metrics = append, metrics
-        self._queue: queue.Queue[Item | None] = queue.Queue(max_rows)
-        self._interval_s, self._batch_rows = interval_s, batch_rows
+        self._waiting: deque[Item] = deque()  # one thread adds, one takes
+        self._max_rows, self._interval_s, self._batch_rows = max_rows, interval_s, batch_rows
         self._known: OrderedDict[str, None] = OrderedDict()
         self._app_id = f"serve-{uuid.uuid4().hex}"
         self._versions: defaultdict[str, int] = defaultdict(int)
+        self._look, self._ended = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="millwright-journal", daemon=True)
 
     def start(self) -> None:
@@ -51,46 +50,36 @@ class Journal:
             identity = prediction["prediction_id"]
             if identity in self._known:
                 continue
-            try:
-                self._queue.put_nowait((plant, prediction, predicted_us))
-            except queue.Full:
+            if len(self._waiting) >= self._max_rows:
                 self._metrics.count("journal_dropped")
                 continue
+            self._waiting.append((plant, prediction, predicted_us))
             self._known[identity] = None
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        self._metrics.set("journal_waiting", self._queue.qsize())
+        self._metrics.set("journal_waiting", len(self._waiting))
+        if len(self._waiting) >= self._batch_rows:
+            self._look.set()
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits and end the thread."""
         if self._thread.is_alive():
-            self._queue.put(_END, timeout=timeout_s)
+            self._ended = True
+            self._look.set()
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            batch, ended = self._batch()
-            by_plant: defaultdict[str, list[Item]] = defaultdict(list)
-            for item in batch:
-                by_plant[item[0]].append(item)
-            for plant, items in by_plant.items():
-                self._write(plant, items)
-            self._metrics.set("journal_waiting", self._queue.qsize())
-
-    def _batch(self) -> tuple[list[Item], bool]:
-        """What came within one interval, at most ``batch_rows``; and whether that was the end."""
-        batch: list[Item] = []
-        until = time.monotonic() + self._interval_s
-        while len(batch) < self._batch_rows:
-            try:
-                item = self._queue.get(timeout=max(until - time.monotonic(), 0.001))
-            except queue.Empty:
-                break
-            if item is _END:
-                return batch, True
-            batch.append(item)
-        return batch, False
+        while not self._ended or self._waiting:
+            self._look.wait(self._interval_s)
+            self._look.clear()
+            while self._waiting:
+                by_plant: defaultdict[str, list[Item]] = defaultdict(list)
+                for _ in range(min(len(self._waiting), self._batch_rows)):
+                    item = self._waiting.popleft()
+                    by_plant[item[0]].append(item)
+                for plant, items in by_plant.items():
+                    self._write(plant, items)
+                self._metrics.set("journal_waiting", len(self._waiting))
 
     def _write(self, plant: str, items: Sequence[Item]) -> None:
         self._versions[plant] += 1

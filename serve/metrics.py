@@ -6,7 +6,6 @@ The one idea: a registry belongs to one service, so that two in one process (tes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
@@ -45,6 +44,22 @@ TABLE: dict[str, Metric] = {
 }
 
 
+class Stage:
+    """A part of a request, timed while it is entered. Slots, since there are several a request."""
+
+    __slots__ = ("_began", "_metric")
+
+    def __init__(self, metric: Counter | Gauge | Histogram) -> None:
+        assert isinstance(metric, Histogram)
+        self._metric, self._began = metric, 0.0
+
+    def __enter__(self) -> None:
+        self._began = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._metric.observe(perf_counter() - self._began)
+
+
 class _Seen(CollectorRegistry):
     """A registry as the holder of a key may see it."""
 
@@ -64,6 +79,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=True)
         self._found: dict[str, Counter | Gauge | Histogram] = {}
+        self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
         for name, metric in TABLE.items():
             full = f"millwright_{name}"
             if metric.kind == "counter":
@@ -90,19 +106,17 @@ class Metrics:
         assert isinstance(metric, Histogram), name
         metric.observe(value)
 
-    @contextmanager
-    def stage(self, stage: str) -> Iterator[None]:
+    def stage(self, stage: str) -> Stage:
         """Time a part of a request."""
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            self.observe("stage_seconds", perf_counter() - began, stage=stage)
+        return Stage(self._labelled("stage_seconds", {"stage": stage}))
 
     def text(self, sees: Callable[[str], bool] | None = None) -> bytes:
         """Everything, in Prometheus's text format; with ``sees``, without the plants that it does not see."""
         return generate_latest(self._registry if sees is None else _Seen(self._registry, sees))
 
     def _labelled(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
-        metric = self._found[name]
-        return metric.labels(**labels) if labels else metric
+        key = (name, *labels.values())  # each metric is always given its labels in one order
+        if key not in self._children:
+            metric = self._found[name]
+            self._children[key] = metric.labels(**labels) if labels else metric
+        return self._children[key]

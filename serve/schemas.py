@@ -7,6 +7,7 @@ that no sensor can read becomes no value, as in ingest, and the answer says so.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from cluster.received import Rows
 from models.errors import InputError
@@ -169,25 +171,64 @@ def parse_windows(body: bytes, plant: Plant, *, channels: Sequence[str], length:
         raise InputError("No windows", expected="`windows`, a list of some", found=_named(windows), where="body")
     if len(windows) > max_windows:
         raise TooLargeError("Too many windows", expected=f"at most {max_windows}", found=len(windows), where="windows")
-    given = found.get("channels") or list(channels)
-    order = _channel_order(given, channels)
-    values = np.full((len(windows), length, len(channels)), np.nan, np.float32)
-    machines, as_of = [], []
+    given = found.get("channels") or channels
+    order = None if given is channels else _channel_order(given, channels)
+    values, machines, as_of = [], list[str](), list[int | None]()
+    plain = _all_numbers(body)
     for i, window in enumerate(windows):
         if not isinstance(window, dict):
             where = f"windows[{i}]"
             raise InputError("Wrong window", expected="an object with `values`", found=_named(window), where=where)
         _checked(window, {"machine", "values", "as_of"}, f"windows[{i}]")
-        values[i][:, order] = matrix(window.get("values"), (length, len(given)), f"windows[{i}].values")
+        values.append(matrix(window.get("values"), (length, len(given)), f"windows[{i}].values", plain=plain))
         name = window.get("machine")
         machines.append("" if name is None else checked_machine(name, f"windows[{i}].machine"))
         at = window.get("as_of")
         as_of.append(None if at is None else parse_time(at, plant, f"windows[{i}].as_of", LAST_US))
-    return Windows(values, machines, as_of, tuple(c for c in channels if c not in given))
+    stacked = np.stack(values)
+    if order is None:
+        return Windows(stacked, machines, as_of)
+    whole = np.full((len(windows), length, len(channels)), np.nan, np.float32)
+    whole[:, :, order] = stacked
+    return Windows(whole, machines, as_of, tuple(c for c in channels if c not in given))
 
 
-def matrix(found: Any, shape: tuple[int, ...], where: str) -> Float:
-    """Nested lists of numbers and nulls as float32 of that shape; infinite counts as null."""
+def _all_numbers(body: bytes) -> bool:
+    """Whether no ``true`` or ``false`` is in the body, which would pass for numbers."""
+    # A byte is found ten times as fast as a word, and is mostly not there.
+    return (b"t" not in body or b"true" not in body) and (b"f" not in body or b"false" not in body)
+
+
+def matrix(found: Any, shape: tuple[int, ...], where: str, *, plain: bool = False) -> Float:
+    """Nested lists of numbers and nulls as float32 of that shape; infinite counts as null.
+
+    ``plain``: there is no truth value in it. Raises InputError.
+    """
+    numbers = _packed(found, shape) if plain and len(shape) == 2 else None
+    return _float32(_checked_numbers(found, shape, where) if numbers is None else numbers, shape)
+
+
+def _packed(found: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """Rows of numbers alone, the usual case; None for all else. Packing is three times as fast as numpy's look."""
+    rows, columns = shape
+    if type(found) is not list or len(found) != rows or set(map(type, found)) != {list}:
+        return None
+    if set(map(len, found)) != {columns}:
+        return None
+    try:
+        return np.frombuffer(struct.pack(f"{rows * columns}d", *chain.from_iterable(found)), np.float64)
+    except (struct.error, OverflowError):  # a null, a text, a list, a number beyond all bounds
+        return None
+
+
+def _float32(numbers: NDArray[np.float64], shape: tuple[int, ...]) -> Float:
+    with np.errstate(over="ignore"):
+        out = numbers.astype(np.float32).reshape(shape)
+    out[np.isinf(out)] = np.nan
+    return out
+
+
+def _checked_numbers(found: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
     # Before numpy sees them: one long text among numbers would make every cell of the array as long.
     level: list[Any] = [found]
     for size in shape:
@@ -198,10 +239,7 @@ def matrix(found: Any, shape: tuple[int, ...], where: str) -> Float:
     if not _NUMBER.issuperset(map(type, level)):
         wrong = next(cell for cell in level if type(cell) not in _NUMBER)
         raise InputError("Wrong values", expected=f"numbers {list(shape)}", found=_named(wrong), where=where)
-    with np.errstate(over="ignore"):
-        out = np.array(level, np.float64).astype(np.float32).reshape(shape)
-    out[np.isinf(out)] = np.nan
-    return out
+    return np.array(level, np.float64)
 
 
 def checked_machine(name: Any, where: str) -> str:

@@ -23,6 +23,7 @@ from models.explain import reasons
 from models.predictor import Predictor
 from models.spec import BundleSpec
 from models.windows import Channel, Float, context_of, span_us
+from serve.batching import Batcher
 from serve.metrics import Metrics
 from serve.plant import Plant, load_plant, seed_state
 
@@ -41,6 +42,10 @@ class Model:
     @property
     def spec(self) -> BundleSpec:
         return self.predictor.spec
+
+    @cached_property
+    def batcher(self) -> Batcher:
+        return Batcher(self.predictor)
 
     @cached_property
     def sensors(self) -> tuple[str, ...]:

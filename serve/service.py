@@ -19,15 +19,15 @@ from cluster.keys import KeyStore, open_keys
 from cluster.serving import ServeSettings
 from models.errors import NotFoundError
 from models.explain import reasons
-from models.predict import Cause, answer, degradations, iso, lasting, missing_share, untrained_type, window_digest
+from models.predict import Cause, iso, lasting, prediction, untrained_type
 from models.predictor import Scored
 from models.windows import Float, tick_of, window_at
+from serve.batching import INLINE_WINDOWS, Seen
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics
 from serve.schemas import Delivery, Windows
 from serve.scorer import Model, Scorer
 
-INLINE_WINDOWS = 64  # more are scored in a thread, so that health checks are answered meanwhile
 _FUTURE_US = 3_600_000_000  # clocks of plants are wrong by minutes; more than an hour is a wrong zone
 Prediction = dict[str, Any]
 # Windows that were sent whole; windows out of the store; the same, asked about this moment, so that old data count.
@@ -147,24 +147,26 @@ class Service:
         """Predictions in the order of ``cuts``, each with ``causes`` and its own."""
         if not cuts:
             return []
+        self.metrics.observe("windows", len(cuts), plant=model.plant.name)
         with self.metrics.stage("score"):
-            scored = await self._score(model, np.stack([c.values for c in cuts]))
+            found = await model.batcher.see([c.values for c in cuts])
 
         def all_of_them() -> list[Prediction]:
             return [
-                _prediction(model, c, each, [*self._own_causes(model, c, about), *causes], with_reasons)
-                for c, each in zip(cuts, zip(scored.hazard, scored.modes, strict=True), strict=True)
+                _prediction(model, c, each, [*each.causes, *self._own_causes(model, c, about), *causes], with_reasons)
+                for c, each in zip(cuts, found, strict=True)
             ]
 
         with self.metrics.stage("answer"):
-            found = all_of_them() if len(cuts) <= INLINE_WINDOWS else await asyncio.to_thread(all_of_them)
-        self._observe(model, found)
-        self._journal.add(model.plant.name, found, self.now_us())
-        return found
+            many = len(cuts) > INLINE_WINDOWS
+            predictions = await asyncio.to_thread(all_of_them) if many else all_of_them()
+        self._observe(model, predictions)
+        self._journal.add(model.plant.name, predictions, self.now_us())
+        return predictions
 
     def _own_causes(self, model: Model, found: Cut, about: About) -> list[Cause]:
-        """Why one prediction is worth less than usual."""
-        causes = degradations(model.spec, found.values)
+        """Why one prediction is worth less than usual, but for what its window shows."""
+        causes: list[Cause] = []
         if about != "sent" and found.machine not in model.plant.types:
             causes.append(Cause(code="unknown_machine", text="not in the plant's list of machines"))
         causes += untrained_type(model.spec, model.plant.types.get(found.machine))
@@ -189,8 +191,8 @@ class Service:
 
     def _observe(self, model: Model, found: Sequence[Prediction]) -> None:
         self.metrics.count("predictions", len(found), plant=model.plant.name, model_version=model.spec.version)
-        for prediction in found:
-            for cause in prediction["degraded"]:
+        for one in found:
+            for cause in one["degraded"]:
                 self.metrics.count("degraded", cause=cause["code"])
 
     def _data(self, model: Model, found: Cut) -> dict[str, Any]:
@@ -239,16 +241,11 @@ def _delivered(delivery: Delivery) -> list[Cause]:
     return causes
 
 
-def _prediction(
-    model: Model, found: Cut, scored: tuple[Float, Float], causes: Sequence[Cause], with_reasons: bool
-) -> Prediction:
-    hazard, modes = scored
-    return answer(
-        model.spec, hazard, plant=model.plant.name, machine=found.machine,
-        as_of_us=found.tick * model.spec.config.clock.step_us, data_until_us=found.data_until_us,
-        digest=window_digest(found.values), modes_M=modes,
-        missing=float(missing_share(model.spec, found.values[None])[0]), degraded=causes,
-        reasons=list(map(dict, reasons(model.predictor, found.values))) if with_reasons else None,
+def _prediction(model: Model, found: Cut, seen: Seen, causes: Sequence[Cause], with_reasons: bool) -> Prediction:
+    return prediction(
+        model.spec, seen.outlook, plant=model.plant.name, machine=found.machine,
+        as_of_us=found.tick * model.spec.config.clock.step_us, data_until_us=found.data_until_us, digest=seen.digest,
+        degraded=causes, reasons=list(map(dict, reasons(model.predictor, found.values))) if with_reasons else None,
     )  # fmt: skip
 
 

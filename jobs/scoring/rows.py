@@ -7,7 +7,8 @@ by window, computed as arrays; a test compares them. Nothing here decides what a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,16 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.predictions import SCHEMA
-from models.hazard import probability_within
-from models.predict import (
-    degradation_codes,
-    life_quantiles,
-    missing_share,
-    prediction_id,
-    served_life,
-    served_modes,
-    served_probability,
-)
+from models.predict import degradation_codes, missing_share, outlooks, prediction_id
 from models.predictor import Scored
 from models.spec import BundleSpec
 from models.windows import Float, Int
@@ -45,14 +37,7 @@ def journal_rows(
 
     ``as_of_us`` [B] is each window's end; ``always`` are the codes of causes that every answer of the model has.
     """
-    hazard, config = scored.hazard, spec.config
-    count = len(hazard)
-    names = list(config.hazard.horizons)
-    horizons = config.hazard.horizons.values()
-    chances = zip(
-        *(served_probability(probability_within(hazard, config.hazard.edges, h)) for h in horizons), strict=True
-    )
-    lives = served_life(spec, life_quantiles(spec, hazard, missing_share(spec, windows)))
+    count, found = len(scored.hazard), outlooks(spec, scored.hazard, scored.modes, missing_share(spec, windows))
     times = as_of_us.tolist()
     ids = [
         prediction_id(spec.version, plant, machine, digest, at)
@@ -67,18 +52,18 @@ def journal_rows(
         "data_until": moments,
         "model_name": pa.repeat(spec.name, count),
         "model_version": pa.repeat(spec.version, count),
-        "failure_probability": pa.array(
-            [orjson.dumps(dict(zip(names, row, strict=True))).decode() for row in chances], pa.string()
-        ),
-        "remaining_useful_life": pa.array([orjson.dumps(life).decode() for life in lives], pa.string()),
+        "failure_probability": _texts(one.failure_probability for one in found),
+        "remaining_useful_life": _texts(one.remaining_useful_life for one in found),
         "degraded": _codes(degradation_codes(spec, windows), always),
         "predicted_at": pa.repeat(pa.scalar(predicted_us, pa.int64()), count).cast(SCHEMA.field("predicted_at").type),
         "source": pa.repeat("score", count),
-        "failure_modes": pa.array(
-            [orjson.dumps(row).decode() for row in served_modes(spec, hazard, scored.modes)], pa.string()
-        ),
+        "failure_modes": _texts(one.failure_modes for one in found),
     }
     return pa.table(columns, schema=SCHEMA)
+
+
+def _texts(found: Iterable[dict[str, Any]]) -> pa.Array:
+    return pa.array([orjson.dumps(one).decode() for one in found], pa.string())
 
 
 def window_digests(windows: Float) -> list[str]:

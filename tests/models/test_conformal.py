@@ -17,7 +17,7 @@ from models.conformal import NOMINAL, fit_levels, interval_figures, level_curve,
 from models.episodes import Ticks
 from models.features import Sequence
 from models.hazard import quantiles, sigmoid
-from models.predict import life_quantiles, missing_share
+from models.predict import missing_share, outlooks
 from models.predictor import Predictor
 from models.spec import BundleSpec, Lineage, Usual
 from models.trees import fit_trees
@@ -197,8 +197,8 @@ def test_without_a_sensor_the_interval_is_no_narrower_over_many_windows() -> Non
     windows = np.concatenate([windows_ending(s.values, np.arange(15, 220, 3), 16) for s in history])
 
     def width(values: np.ndarray) -> float:
-        ends = life_quantiles(spec, predictor.hazard(values), missing_share(spec, values))
-        return float(np.diff(np.minimum(ends[:, [0, 2]], config.hazard.edges[-1]), axis=1).mean())
+        found = outlooks(spec, predictor.hazard(values), None, missing_share(spec, values))
+        return float(np.mean([o.remaining_useful_life["p90"] - o.remaining_useful_life["p10"] for o in found]))
 
     whole = width(windows)
     assert whole > 10

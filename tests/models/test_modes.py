@@ -22,7 +22,7 @@ from models.loss import mode_loss, negative_log_likelihood
 from models.modes import NO_MODES, Modes, fit_trust, modes_of, shares_of
 from models.networks import NetworkModel, build, split_modes
 from models.pieces import Piece, stack
-from models.predict import answer, served_modes
+from models.predict import answer, outlooks
 from models.predictor import Predictor, risk
 from models.scaling import Scaling
 from models.spec import BundleSpec, Lineage, Usual
@@ -195,7 +195,7 @@ def test_served_modes_sum_to_the_probability_within_the_alarms_horizon() -> None
     rng = np.random.default_rng(2)
     hazard = rng.uniform(0, 0.5, (50, 4)).astype(np.float32)
     shares = shares_of(rng.normal(0, 2, (50, 2)), MODES.shares, 0.8)
-    totals = [sum(row.values()) for row in served_modes(spec(), hazard, shares)]
+    totals = [sum(one.failure_modes.values()) for one in outlooks(spec(), hazard, shares, np.zeros(50))]
     np.testing.assert_allclose(totals, risk(spec(), hazard), atol=1.5e-6)
     one = answer(
         spec(), hazard[0], plant="p", machine="m", as_of_us=0, data_until_us=0, digest="d",
@@ -219,7 +219,9 @@ def test_a_graph_without_the_modes_that_its_bundle_names_is_refused() -> None:
 def test_a_model_without_modes_has_none_to_serve() -> None:
     logits, of_modes = split_modes(np.zeros((2, 4), np.float32), 4)
     assert shares_of(of_modes, (), 1.0).shape == (2, 0) and logits.shape == (2, 4)
-    assert served_modes(spec((), ()), np.full((2, 4), 0.1, np.float32), np.empty((2, 0), np.float32)) == [{}, {}]
+    hazard = np.full((2, 4), 0.1, np.float32)
+    found = outlooks(spec((), ()), hazard, np.empty((2, 0), np.float32), np.zeros(2))
+    assert [one.failure_modes for one in found] == [{}, {}]
 
 
 def test_trust_follows_the_evidence_and_counts_failures_not_rows() -> None:

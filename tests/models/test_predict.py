@@ -16,7 +16,16 @@ from models.calibration import Calibration
 from models.config import Clock, HazardConfig, ModelConfig, WindowConfig
 from models.errors import InputError, MillwrightError
 from models.features import feature_names
-from models.predict import answer, degradations, iso, missing_share, prediction_id, remaining_useful_life, window_digest
+from models.predict import (
+    answer,
+    degradations,
+    iso,
+    missing_share,
+    outlooks,
+    prediction_id,
+    shown,
+    window_digest,
+)
 from models.predictor import Predictor
 from models.spec import BundleSpec, Lineage, Usual
 from models.trees import TreesModel
@@ -161,8 +170,8 @@ def test_quantiles_of_life_are_read_at_the_bundles_levels() -> None:
     # A fifth of those alive fails in each 6 h: 1 - 0.8 ** 0.5 within 3 h, and 0.36 within 12 h.
     low = 1 - 0.8**0.5
     of = spec().model_copy(update={"life_levels": (low, 0.2, 0.36)})
-    found = remaining_useful_life(of, np.array([[0.2, 1 - 0.8**3, 0.5, 0.5, 0.5]], np.float32))
-    assert found == {"p10": 3.0, "p50": 6.0, "p90": 12.0, "unit": "h", "beyond": None}
+    (found,) = outlooks(of, np.array([[0.2, 1 - 0.8**3, 0.5, 0.5, 0.5]], np.float32), None, np.zeros(1))
+    assert found.remaining_useful_life == {"p10": 3.0, "p50": 6.0, "p90": 12.0, "unit": "h", "beyond": None}
 
 
 def test_a_missing_sensor_widens_the_interval_and_changes_no_probability() -> None:
@@ -239,6 +248,26 @@ def test_each_fault_of_a_window_is_named() -> None:
     ]
     nothing = np.full((W, 3), np.nan, np.float32)
     assert [cause["code"] for cause in degradations(spec(), nothing)] == ["no_data"]
+
+
+def test_windows_together_are_read_as_each_alone_bit_by_bit() -> None:
+    rng = np.random.default_rng(5)
+    hazard = rng.uniform(0, 0.6, (40, 5)).astype(np.float32)
+    windows = rng.normal([80, 4, 500], [5, 4, 50], (40, W, 3)).astype(np.float32)
+    windows[rng.random(windows.shape) < 0.5] = np.nan
+    windows[0], missing = np.nan, missing_share(spec(), windows)
+    alone = [outlooks(spec(), hazard[[i]], None, missing[[i]])[0] for i in range(40)]
+    assert outlooks(spec(), hazard, None, missing) == alone
+    for some in (windows, windows[:0], np.stack([window()] * 3), np.stack([window(), window(vibration=12.0)])):
+        told, causes = shown(spec(), some)
+        assert causes == [degradations(spec(), one) for one in some]
+        assert told.tolist() == missing_share(spec(), some).tolist()
+
+
+def test_a_changed_description_forgets_what_was_worked_out_of_the_old_one() -> None:
+    of = spec()
+    assert degradations(of, window(vibration=12.0)) != []
+    assert degradations(of.model_copy(update={"ranges": {}}), window(vibration=12.0)) == []
 
 
 def test_time_is_written_in_utc() -> None:
