@@ -29,9 +29,10 @@ from serve.middleware import Around, Faults
 from serve.open_inference import operations as open_inference
 from serve.operations import AS_OF, JSON, OF_BODY, OF_KEY, REASONS, Endpoint, Operation, description, flag
 from serve.problems import HANDLERS, NotYetError
-from serve.schemas import LAST_US, Windows, checked_machine, parse_readings, parse_time, parse_windows
+from serve.schemas import LAST_US, checked_machine, parse_readings, parse_time
 from serve.scorer import Model
 from serve.service import Service
+from serve.windows import Windows, parse_windows
 
 _PAGES = {
     "/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"),

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import InputError
-from serve.schemas import LAST_US, TooLargeError, Windows, checked_machine
+from serve.schemas import LAST_US, TooLargeError, checked_machine
+from serve.windows import Windows
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 _HEADER, _COMPRESSION = 2, 3  # fields of Message and RecordBatch in Arrow's Message.fbs

@@ -1,22 +1,19 @@
-"""Bodies of requests as arrays, and what the documentation says of them.
+"""Readings in requests as arrays, and what bodies have in common.
 
-The one idea: JSON goes through orjson straight into numpy, since checking a window of nested lists
-with pydantic costs more than scoring it. What is wrong is named by its place in the body; a number
-that no sensor can read becomes no value, as in ingest, and the answer says so.
+The one idea: JSON goes through orjson straight into numpy, since checking nested lists with pydantic costs more than
+scoring them. What is wrong is named by its place in the body; a number that no sensor can read becomes no value, as in
+ingest, and the answer says so.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from cluster.received import Rows
 from models.errors import InputError
@@ -33,7 +30,6 @@ _MOST_CYCLES = 1e9
 _MOST_UNKNOWN = 20
 _LONGEST_NAME = 80  # of what is repeated in answers
 LAST_US = 221_845_392_000_000_000  # 9000-01-01: a tick after it still has a date
-_NUMBER = frozenset((int, float, type(None)))
 
 
 @dataclass(frozen=True)
@@ -47,16 +43,6 @@ class Delivery:
     @property
     def machines(self) -> list[str]:
         return list(dict.fromkeys(self.rows.machines))
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows [B, W, C] to score; ``as_of_us`` is None where the request does not say."""
-
-    values: Float
-    machines: list[str]
-    as_of_us: list[int | None]
-    missing: tuple[str, ...] = ()  # channels of the model that the request does not have
 
 
 @dataclass
@@ -88,7 +74,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InputError("Not JSON", expected="a JSON object", found=str(error)[:120], where="body") from error
     if not isinstance(found, dict):
-        raise InputError("Wrong body", expected="a JSON object", found=_named(found), where="body")
+        raise InputError("Wrong body", expected="a JSON object", found=named(found), where="body")
     return found
 
 
@@ -97,7 +83,7 @@ def parse_readings(body: bytes, plant: Plant, *, machine: str | None, latest_us:
 
     Raises InputError for the first thing that is wrong, and takes nothing then.
     """
-    found = _checked(parse_json(body), {"readings", "columns", "units"})
+    found = checked_fields(parse_json(body), {"readings", "columns", "units"})
     if ("readings" in found) == ("columns" in found):
         raise InputError(
             "Wrong body", expected="either `readings` (a list of rows) or `columns` (lists of equal length)",
@@ -106,7 +92,7 @@ def parse_readings(body: bytes, plant: Plant, *, machine: str | None, latest_us:
     rows = _rows(found["readings"]) if "readings" in found else _transposed(found["columns"])
     units = found.get("units") or {}
     if not isinstance(units, dict) or not all(isinstance(u, str) for u in units.values()):
-        raise InputError("Wrong units", expected="an object of name: unit", found=_named(units), where="units")
+        raise InputError("Wrong units", expected="an object of name: unit", found=named(units), where="units")
     return _delivery(rows, _Columns(plant, units), machine, latest_us)
 
 
@@ -125,7 +111,7 @@ def _delivery(rows: Sequence[Mapping[str, Any]], columns: _Columns, machine: str
                 continue
             if type(value) not in (float, int):
                 raise InputError(
-                    "Not a number", expected="a number or null", found=_named(value), where=f"readings[{i}].{name}"
+                    "Not a number", expected="a number or null", found=named(value), where=f"readings[{i}].{name}"
                 )
             column, scale = place
             canonical = value * scale.factor + scale.offset
@@ -157,96 +143,17 @@ def parse_time(value: Any, plant: Plant, where: str, latest_us: int) -> int:
     elif type(value) in (int, float) and abs(value) < (_MOST_CYCLES if cycles else _MILLISECONDS):
         found = round(value * (plant.clock.step_us if cycles else 1_000_000))
     if found is None:
-        raise InputError("Wrong time", expected=expected, found=_named(value), where=where)
+        raise InputError("Wrong time", expected=expected, found=named(value), where=where)
     if not 0 <= found <= latest_us:
-        raise InputError("Time out of range", expected="a time from 1970 to now", found=_named(value), where=where)
+        raise InputError("Time out of range", expected="a time from 1970 to now", found=named(value), where=where)
     return found
-
-
-def parse_windows(body: bytes, plant: Plant, *, channels: Sequence[str], length: int, max_windows: int) -> Windows:
-    """Complete windows in canonical units. Raises InputError naming the window."""
-    found = _checked(parse_json(body), {"windows", "channels"})
-    windows = found.get("windows")
-    if not isinstance(windows, list) or not windows:
-        raise InputError("No windows", expected="`windows`, a list of some", found=_named(windows), where="body")
-    if len(windows) > max_windows:
-        raise TooLargeError("Too many windows", expected=f"at most {max_windows}", found=len(windows), where="windows")
-    given = found.get("channels") or channels
-    order = None if given is channels else _channel_order(given, channels)
-    values, machines, as_of = [], list[str](), list[int | None]()
-    plain = _all_numbers(body)
-    for i, window in enumerate(windows):
-        if not isinstance(window, dict):
-            where = f"windows[{i}]"
-            raise InputError("Wrong window", expected="an object with `values`", found=_named(window), where=where)
-        _checked(window, {"machine", "values", "as_of"}, f"windows[{i}]")
-        values.append(matrix(window.get("values"), (length, len(given)), f"windows[{i}].values", plain=plain))
-        name = window.get("machine")
-        machines.append("" if name is None else checked_machine(name, f"windows[{i}].machine"))
-        at = window.get("as_of")
-        as_of.append(None if at is None else parse_time(at, plant, f"windows[{i}].as_of", LAST_US))
-    stacked = np.stack(values)
-    if order is None:
-        return Windows(stacked, machines, as_of)
-    whole = np.full((len(windows), length, len(channels)), np.nan, np.float32)
-    whole[:, :, order] = stacked
-    return Windows(whole, machines, as_of, tuple(c for c in channels if c not in given))
-
-
-def _all_numbers(body: bytes) -> bool:
-    """Whether no ``true`` or ``false`` is in the body, which would pass for numbers."""
-    # A byte is found ten times as fast as a word, and is mostly not there.
-    return (b"t" not in body or b"true" not in body) and (b"f" not in body or b"false" not in body)
-
-
-def matrix(found: Any, shape: tuple[int, ...], where: str, *, plain: bool = False) -> Float:
-    """Nested lists of numbers and nulls as float32 of that shape; infinite counts as null.
-
-    ``plain``: there is no truth value in it. Raises InputError.
-    """
-    numbers = _packed(found, shape) if plain and len(shape) == 2 else None
-    return _float32(_checked_numbers(found, shape, where) if numbers is None else numbers, shape)
-
-
-def _packed(found: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """Rows of numbers alone, the usual case; None for all else. Packing is three times as fast as numpy's look."""
-    rows, columns = shape
-    if type(found) is not list or len(found) != rows or set(map(type, found)) != {list}:
-        return None
-    if set(map(len, found)) != {columns}:
-        return None
-    try:
-        return np.frombuffer(struct.pack(f"{rows * columns}d", *chain.from_iterable(found)), np.float64)
-    except (struct.error, OverflowError):  # a null, a text, a list, a number beyond all bounds
-        return None
-
-
-def _float32(numbers: NDArray[np.float64], shape: tuple[int, ...]) -> Float:
-    with np.errstate(over="ignore"):
-        out = numbers.astype(np.float32).reshape(shape)
-    out[np.isinf(out)] = np.nan
-    return out
-
-
-def _checked_numbers(found: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
-    # Before numpy sees them: one long text among numbers would make every cell of the array as long.
-    level: list[Any] = [found]
-    for size in shape:
-        for part in level:
-            if type(part) is not list or len(part) != size:
-                raise InputError("Wrong values", expected=f"numbers {list(shape)}", found=_sizes(found), where=where)
-        level = list(chain.from_iterable(level))
-    if not _NUMBER.issuperset(map(type, level)):
-        wrong = next(cell for cell in level if type(cell) not in _NUMBER)
-        raise InputError("Wrong values", expected=f"numbers {list(shape)}", found=_named(wrong), where=where)
-    return np.array(level, np.float64)
 
 
 def checked_machine(name: Any, where: str) -> str:
     """A machine's name as a plant writes it. Raises InputError."""
     if not isinstance(name, str) or not 0 < len(name) <= MAX_MACHINE or not name.isprintable():
         raise InputError(
-            "Wrong machine", expected=f"1 to {MAX_MACHINE} printable characters", found=_named(name), where=where
+            "Wrong machine", expected=f"1 to {MAX_MACHINE} printable characters", found=named(name), where=where
         )
     return name
 
@@ -257,22 +164,10 @@ class TooLargeError(InputError):
     status = 413
 
 
-def _channel_order(given: Any, channels: Sequence[str]) -> list[int]:
-    if not isinstance(given, list) or len(set(map(str, given))) != len(given):
-        raise InputError("Wrong channels", expected="a list of different names", found=_named(given), where="channels")
-    unknown = [str(name) for name in given if name not in channels]
-    if unknown:
-        raise InputError(
-            "Unknown channel",
-            expected=f"some of {', '.join(channels)}", found=", ".join(unknown[:20]), where="channels",
-        )  # fmt: skip
-    return [channels.index(name) for name in given]
-
-
 def _rows(found: Any) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not found or not all(isinstance(row, dict) for row in found):
         raise InputError(
-            "Wrong readings", expected="a list of at least one object", found=_named(found), where="readings"
+            "Wrong readings", expected="a list of at least one object", found=named(found), where="readings"
         )
     return _limited(found)
 
@@ -283,7 +178,7 @@ def _transposed(found: Any) -> list[dict[str, Any]]:
     if len(lengths) != 1 or not max(lengths):
         raise InputError(
             "Wrong columns", expected="an object of lists of one length, at least 1",
-            found=f"lengths {sorted(lengths)}" if lists else _named(found), where="columns",
+            found=f"lengths {sorted(lengths)}" if lists else named(found), where="columns",
         )  # fmt: skip
     if max(lengths) > MAX_ROWS:
         raise TooLargeError("Too many readings", expected=f"at most {MAX_ROWS} a request", found=max(lengths))
@@ -298,7 +193,7 @@ def _limited(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _checked(found: dict[str, Any], known: set[str], where: str = "body") -> dict[str, Any]:
+def checked_fields(found: dict[str, Any], known: set[str], where: str = "body") -> dict[str, Any]:
     unknown = sorted(set(found) - known)
     if unknown:
         raise InputError(
@@ -318,16 +213,7 @@ def _iso_us(text: str) -> int | None:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def _sizes(found: Any) -> str:
-    """How long lists within lists are, by their first ones."""
-    sizes: list[int] = []
-    while type(found) is list and len(sizes) < 4:
-        sizes.append(len(found))
-        found = found[0] if found else None
-    return str(sizes)
-
-
-def _named(value: Any) -> str:
+def named(value: Any) -> str:
     """A short text for what a request holds."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"

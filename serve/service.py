@@ -25,8 +25,9 @@ from models.windows import Float, tick_of, window_at
 from serve.batching import INLINE_WINDOWS, Seen
 from serve.journal import Journal, to_delta
 from serve.metrics import Metrics
-from serve.schemas import Delivery, Windows
+from serve.schemas import Delivery
 from serve.scorer import Model, Scorer
+from serve.windows import Windows
 
 _FUTURE_US = 3_600_000_000  # clocks of plants are wrong by minutes; more than an hour is a wrong zone
 Prediction = dict[str, Any]

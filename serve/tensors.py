@@ -19,7 +19,8 @@ from starlette.responses import Response
 from models.errors import InputError
 from models.windows import Float
 from serve.operations import JSON, OCTETS
-from serve.schemas import TooLargeError, matrix, parse_json
+from serve.schemas import TooLargeError, parse_json
+from serve.windows import matrix
 
 HEADER = "Inference-Header-Content-Length"
 ACCEPTED = (JSON, OCTETS, "")  # stock clients name no type
