@@ -18,7 +18,6 @@ import orjson
 from cluster.received import Rows
 from models.errors import InputError
 from models.quality import Scale
-from models.windows import Float
 from serve.plant import Plant
 
 MAX_ROWS = 50_000
