@@ -12,16 +12,8 @@ from models.config import Clock
 from models.errors import InputError
 from models.source import SensorColumn
 from serve.plant import Plant
-from serve.schemas import (
-    MAX_CELLS,
-    MAX_MACHINES,
-    MAX_ROWS,
-    Delivery,
-    TooLargeError,
-    matrix,
-    parse_readings,
-    parse_windows,
-)
+from serve.schemas import MAX_CELLS, MAX_MACHINES, MAX_ROWS, Delivery, TooLargeError, parse_readings
+from serve.windows import matrix, parse_windows
 
 LATEST_US = 2_000_000_000_000_000
 COLUMNS = {

@@ -96,7 +96,9 @@ def test_a_connection_is_kept_and_requests_may_follow_each_other_unanswered() ->
             sock.sendall(GET % b"/")
             assert answer(sock).startswith(b"HTTP/1.1 200 OK\r\ndate: ")
         sock.sendall(GET % b"/" * 2)
-        assert [answer(sock)[9:12], answer(sock)[9:12]] == [b"200", b"200"]
+        found = b""
+        while found.count(b"HTTP/1.1 200 OK") < 2 or not found.endswith(b"\r\n\r\n0"):
+            found += sock.recv(65536)
 
 
 @pytest.mark.parametrize("before", [b"", b"GET / HT", GET % b"/" + b"POST / HTTP/1.1\r\nHo"])
