@@ -237,7 +237,9 @@ def _codes_of(flags: list[bool], num_channels: int) -> tuple[str, ...]:
 
 def window_digest(values_WC: NDArray[np.float32]) -> str:
     """SHA-256 of a window's shape and values; every NaN counts as the same NaN."""
-    canonical = np.where(np.isnan(values_WC), np.float32(np.nan), values_WC).astype("<f4", copy=False)
+    missing_WC = np.isnan(values_WC)
+    canonical = np.where(missing_WC, np.float32(np.nan), values_WC) if missing_WC.any() else values_WC
+    canonical = canonical.astype("<f4", copy=False)
     return hashlib.sha256(str(values_WC.shape).encode() + np.ascontiguousarray(canonical).tobytes()).hexdigest()
 
 
@@ -247,6 +249,7 @@ def prediction_id(version: str, plant: str, machine: str, digest: str, data_unti
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=4096)
 def iso(time_us: int) -> str:
     """Microseconds since the epoch as ISO 8601 in UTC."""
     return (_EPOCH + timedelta(microseconds=int(time_us))).isoformat().replace("+00:00", "Z")

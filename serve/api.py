@@ -11,8 +11,6 @@ from importlib import resources
 from typing import Any
 
 import orjson
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,10 +23,10 @@ from serve.arrow import parse_arrow
 from serve.auth import Role, authorise, identify, unknown_plant
 from serve.bodies import media_type, parsed, read_body
 from serve.metrics import CONTENT_TYPE
-from serve.middleware import Around, Faults
+from serve.middleware import Surface
 from serve.open_inference import operations as open_inference
 from serve.operations import AS_OF, JSON, OF_BODY, OF_KEY, REASONS, Endpoint, Operation, description, flag
-from serve.problems import HANDLERS, NotYetError
+from serve.problems import NotYetError
 from serve.schemas import LAST_US, checked_machine, parse_readings, parse_time
 from serve.scorer import Model
 from serve.service import Service
@@ -39,6 +37,12 @@ _PAGES = {
     "/page.css": ("page.css", "text/css"), "/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
 }  # fmt: skip
+# Pages load nothing but their own files and ask nothing but this service.
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
 LATER = {
     "events": "reporting failures and repairs over HTTP (until then they come with `millwright ingest`)",
     "outcomes": "reporting findings over HTTP (until then they come with `millwright ingest`)",
@@ -47,19 +51,13 @@ LATER = {
 ABOUT = "Failure probability and remaining useful life of machines, from their sensors."
 
 
-def create_app(service: Service, *, open_metrics: bool = True) -> Starlette:
+def create_app(service: Service, *, open_metrics: bool = True) -> Surface:
     """The application on a service. ``open_metrics`` answers ``/metrics`` without a key."""
     made = [*_readings(service), *_windows(service), *open_inference(service, opened), *_machines(service)]
     made += _later(service)
     about = description(made, title="Millwright", version=code_version(), text=ABOUT)
-    around = Middleware(Around, metrics=service.metrics, in_flight=service.settings.in_flight)
-    app = Starlette(
-        routes=[*(operation.route() for operation in made), *_open_pages(service, open_metrics, orjson.dumps(about))],
-        middleware=[around, Middleware(Faults)],
-        exception_handlers=HANDLERS,
-    )
-    app.router.redirect_slashes = False  # behind TLS a redirect would name http:// and carry the key there
-    return app
+    routes = [*(operation.route() for operation in made), *_open_pages(service, open_metrics, orjson.dumps(about))]
+    return Surface(routes, service.metrics, in_flight=service.settings.in_flight)
 
 
 def answered(found: Any) -> Response:
@@ -191,7 +189,7 @@ def _open_pages(service: Service, open_metrics: bool, about: bytes) -> Iterator[
 
     def page(content: bytes, kind: str) -> Endpoint:
         async def show(request: Request) -> Response:
-            return Response(content, media_type=kind)
+            return Response(content, media_type=kind, headers=_PAGE_HEADERS)
 
         return show
 

@@ -1,6 +1,6 @@
 """Around every request: an id, the time it takes, headers that keep browsers safe, and no fault untold.
 
-The one idea: a plain ASGI wrapper. Starlette's ``BaseHTTPMiddleware`` costs a task and a queue a request.
+The one idea: one plain ASGI wrapper around the router, since each layer more is a coroutine and a closure a request.
 """
 
 from __future__ import annotations
@@ -8,98 +8,67 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from collections.abc import Sequence
 from time import perf_counter
 
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Router
+from starlette.types import Message, Receive, Scope, Send
 
 from serve.metrics import Metrics
-from serve.problems import problem
+from serve.problems import BusyError, problem_of
 
 log = logging.getLogger("millwright.serve")
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,64}$")
-# Pages load nothing but their own files and ask nothing but this service.
-_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_SAFE = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", _POLICY),
-    (b"cache-control", b"no-store"),
-]
+_SAFE = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 _ALWAYS = ("/v2/health/live", "/v2/health/ready", "/metrics")
 
 
-class Around:
-    """Wraps the application. Measures by route template, so that no machine becomes a label.
+class Surface:
+    """The application: routes, and around every request what they all need. Measures by route template, so that no
+    machine becomes a label.
 
     Beyond ``in_flight`` requests at once a request is told to come again, before anything of it is read: whoever is
-    let in then waits for few others. Health and metrics are always answered.
+    let in then waits for few others. Health and metrics are always answered. Errors become problems; whatever nobody
+    knew becomes a 500 that tells nothing, and a log line that tells all.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, in_flight: int) -> None:
-        self._app, self._metrics, self._in_flight = app, metrics, in_flight
+    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics, *, in_flight: int) -> None:
+        self.routes = list(routes)
+        # Behind TLS a redirect would name http:// and carry the key there.
+        self._router = Router(self.routes, redirect_slashes=False)
+        self._metrics, self._in_flight = metrics, in_flight
         self._now = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
             return
         began, identity = perf_counter(), _identity(scope)
         scope["millwright.request_id"] = identity
-        status = 500
+        scope["app"] = self  # then the router raises what it does not find
+        status = 0
 
         async def send_more(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                told = (b"x-request-id", identity.encode())
-                message = {**message, "headers": [*message.get("headers", []), told, *_SAFE]}
+                message["headers"] += [(b"x-request-id", identity.encode()), *_SAFE]
             await send(message)
 
         self._now += 1
         try:
-            if self._now <= self._in_flight or scope["path"] in _ALWAYS:
-                await self._app(scope, receive, send_more)
-            else:
-                await _busy(identity)(scope, receive, send_more)
+            if self._now > self._in_flight and scope["path"] not in _ALWAYS:
+                raise BusyError("Too many requests at once", expected=f"at most {self._in_flight} a replica")
+            await self._router(scope, receive, send_more)
+        except Exception as error:  # the process's edge
+            if status:
+                log.exception("request %s failed while it was answered", identity)
+                raise
+            await problem_of(scope, error)(scope, receive, send_more)
         finally:
             self._now -= 1
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.count("requests", route=route, method=_method(scope), status=str(status))
+            self._metrics.count("requests", route=route, method=_method(scope), status=str(status or 500))
             self._metrics.observe("request_seconds", perf_counter() - began, route=route)
-
-
-def _busy(identity: str) -> Response:
-    return problem(503, "More requests are being answered than a replica takes at once. Try again.", identity)
-
-
-class Faults:
-    """Inside ``Around``: whatever no handler knew becomes a 500 that tells nothing, and a log line that tells all."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def send_noting(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noting)
-        except Exception:  # the process's edge
-            identity = str(scope.get("millwright.request_id", ""))
-            log.exception("request %s failed", identity)
-            if started:
-                raise
-            await problem(500, "The service failed; its log has the reason under the request's id.", identity)(
-                scope, receive, send
-            )
 
 
 def _identity(scope: Scope) -> str:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from models.errors import InputError
 from serve.documents import DESCRIPTIONS, Problem
@@ -37,6 +38,16 @@ _REF = "#/components/schemas/{model}"
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
+class Answering:
+    """An endpoint as an ASGI application: no handlers of exceptions in between, since the surface has them."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self._endpoint(Request(scope, receive)))(scope, receive, send)
+
+
 @dataclass(frozen=True)
 class Operation:
     """``endpoint``'s docstring is the description. ``body`` maps a media type to its model, None where it is bytes."""
@@ -54,7 +65,7 @@ class Operation:
     described: bool = True
 
     def route(self) -> Route:
-        return Route(self.path, self.endpoint, methods=[self.method])
+        return Route(self.path, Answering(self.endpoint), methods=[self.method])
 
 
 def flag(request: Request, name: str, default: bool) -> bool:

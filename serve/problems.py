@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from models.errors import InputError, MillwrightError
 
@@ -48,6 +48,12 @@ class NotYetError(MillwrightError):
     status = 501
 
 
+class BusyError(MillwrightError):
+    """More than a replica takes at once: the client comes again."""
+
+    status = 503
+
+
 def problem(
     status: int, detail: str, request_id: str, headers: Mapping[str, str] | None = None, *, v2: bool = False
 ) -> Response:
@@ -66,27 +72,17 @@ def request_id(request: Request) -> str:
     return str(request.scope.get("millwright.request_id", ""))
 
 
-def _told(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    return problem(status, detail, request_id(request), headers, v2=request.url.path.startswith("/v2/"))
-
-
-async def _ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, MillwrightError)
-    return _told(request, error.status, str(error))
-
-
-async def _of_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
-    return _told(request, error.status_code, detail.get(error.status_code, str(error.detail)), error.headers)
-
-
-async def _of_store(request: Request, error: Exception) -> Response:
-    log.exception("request %s: the store of readings does not answer", request_id(request), exc_info=error)
-    return _told(request, 503, "The store of readings does not answer. Try again.")
-
-
-# Every error of the application becomes a problem.
-HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
-    MillwrightError: _ours, HTTPException: _of_http, sqlite3.OperationalError: _of_store,
-}  # fmt: skip
+def problem_of(scope: Scope, error: Exception) -> Response:
+    """The answer to a request that raised."""
+    identity, v2 = str(scope.get("millwright.request_id", "")), scope["path"].startswith("/v2/")
+    if isinstance(error, MillwrightError):
+        return problem(error.status, str(error), identity, v2=v2)
+    if isinstance(error, HTTPException):
+        detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
+        text = detail.get(error.status_code, str(error.detail))
+        return problem(error.status_code, text, identity, error.headers, v2=v2)
+    if isinstance(error, sqlite3.OperationalError):
+        log.exception("request %s: the store of readings does not answer", identity, exc_info=error)
+        return problem(503, "The store of readings does not answer. Try again.", identity, v2=v2)
+    log.exception("request %s failed", identity, exc_info=error)
+    return problem(500, "The service failed; its log has the reason under the request's id.", identity, v2=v2)

@@ -102,7 +102,7 @@ class Service:
     async def score(self, model: Model, windows: Windows, *, with_reasons: bool = False) -> list[Prediction]:
         """Answer for complete windows. Without a time, a window ends with the tick that covers now."""
         step_us = model.spec.config.clock.step_us
-        now = int(tick_of(np.array([self.now_us()]), model.spec.config.clock)[0]) * step_us
+        now = -(-self.now_us() // step_us) * step_us  # the end of the tick that covers it
         times = [now if at is None else at for at in windows.as_of_us]
         cuts = [
             Cut(machine, -(-at // step_us), at, values, 0)

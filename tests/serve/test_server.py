@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,7 +20,7 @@ from starlette.routing import Route
 from serve import server as server_module
 from serve.listener import bound
 from serve.metrics import Metrics
-from serve.middleware import Around
+from serve.middleware import Surface
 from serve.server import Server
 
 
@@ -31,10 +29,9 @@ class Waiting:
 
     def __init__(self, in_flight: int = 64) -> None:
         self.go, self.begun = threading.Event(), threading.Semaphore(0)
-        around = Middleware(Around, metrics=Metrics(), in_flight=in_flight)
         routes = [Route(path, self._now, methods=["GET", "POST"]) for path in ("/", "/metrics")]
         routes.append(Route("/wait", self._later))
-        self.app = Starlette(routes=routes, middleware=[around])
+        self.app = Surface(routes, Metrics(), in_flight=in_flight)
 
     async def _now(self, request: Request) -> Response:
         return Response(str(len(await request.body())))
