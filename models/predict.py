@@ -219,7 +219,8 @@ def _flags(
     """Of each window: has it any value, is its first step known, and of each channel: missing [C], out of range [C]."""
     any_BC = np.any(known_BWC, axis=1)
     newest_BC = values_BWC.shape[1] - 1 - np.argmax(known_BWC[:, ::-1], axis=1)
-    last_BC = np.take_along_axis(values_BWC, newest_BC[:, None], axis=1)[:, 0]
+    rows, channels = np.ogrid[: len(values_BWC), : values_BWC.shape[2]]
+    last_BC = values_BWC[rows, newest_BC, channels]
     low_C, high_C = spec.bounds
     whole_B = np.any(known_BWC[:, 0][:, spec.is_sensor], axis=1)
     outside_BC = any_BC & ((last_BC < low_C) | (last_BC > high_C))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +44,8 @@ class Plant:
         Raises InputError where the unit is unknown or measures something else.
         """
         column = self.columns.get(name)
-        if column is None:
-            return None
+        if column is None or unit is None:
+            return self._scales.get(name)
         try:
             return scale_of(column, unit)
         except InputError as error:
@@ -52,6 +53,10 @@ class Plant:
                 error.what, expected=error.expected, found=error.found, where=f"units.{name}",
                 do="Correct `units` in the request",
             ) from error  # fmt: skip
+
+    @cached_property
+    def _scales(self) -> dict[str, Scale]:
+        return {name: scale_of(column) for name, column in self.columns.items()}
 
     def events_of(self, machine: str) -> MachineEvents:
         return self.events.get(machine, MachineEvents())
