@@ -224,6 +224,10 @@ def keys(
     name: Annotated[str | None, typer.Argument(help="The key's name.")] = None,
     plants: Annotated[list[str] | None, typer.Option("--plant", help="A plant it opens; repeatable. [all]")] = None,
     roles: Annotated[list[str] | None, typer.Option("--role", help="What it may do; repeatable. [read]")] = None,
+    *,
+    rate: Annotated[float | None, typer.Option(min=0, help="Requests a second.")] = None,
+    max_body_mb: Annotated[float | None, typer.Option(min=0, help="Size of a request.")] = None,
+    max_windows: Annotated[int | None, typer.Option(min=1, help="Windows of a request.")] = None,
 ) -> None: ...
 
 

@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -36,7 +36,26 @@ _PREFIX = "mw"
 _NO_DIGEST = hashlib.sha256(b"").hexdigest()  # what a wrong id is compared with: the same work as a wrong secret
 _SCHEMA = """CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, plants TEXT NOT NULL, roles TEXT NOT NULL,
-    created_at TEXT NOT NULL, revoked_at TEXT)"""
+    created_at TEXT NOT NULL, revoked_at TEXT, rate REAL, max_body_mb REAL, max_windows INTEGER)"""
+_COLUMNS = "id, name, digest, plants, roles, created_at, revoked_at, rate, max_body_mb, max_windows"
+_LIMITS = {"rate": "REAL", "max_body_mb": "REAL", "max_windows": "INTEGER"}  # columns that came later
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the holder of a key may ask for, beside what the service allows anybody; None: no less than that.
+
+    ``rate``: requests a second over all replicas, a second's worth of them at once.
+    """
+
+    rate: float | None = None
+    max_body_mb: float | None = None
+    max_windows: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError("Wrong limit of a key", expected="a number above 0", found=value, where=name)
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class Key:
     roles: tuple[str, ...]
     created_at: str
     revoked_at: str | None = None
+    limits: Limits = Limits()
 
     def sees(self, plant: str) -> bool:
         """Whether the plant exists for the holder at all."""
@@ -73,6 +93,7 @@ class KeyStore:
         try:
             self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
             self._db.execute(_SCHEMA)
+            self._widen()
             self._db.execute("PRAGMA synchronous=FULL")
         except sqlite3.DatabaseError as error:
             raise InputError(
@@ -85,17 +106,27 @@ class KeyStore:
     def close(self) -> None:
         self._db.close()
 
-    def add(self, name: str, *, plants: Iterable[str], roles: Iterable[str], now: datetime) -> tuple[Key, str]:
+    def _widen(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")  # another process may open the same old file
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(keys)")}
+        for column in _LIMITS.keys() - there:
+            self._db.execute(f"ALTER TABLE keys ADD COLUMN {column} {_LIMITS[column]}")
+        self._db.execute("COMMIT")
+
+    def add(
+        self, name: str, *, plants: Iterable[str], roles: Iterable[str], now: datetime, limits: Limits | None = None
+    ) -> tuple[Key, str]:
         """A new key and its text, which nothing can show again. Raises InputError."""
         key = Key(
             id=secrets.token_hex(6), name=checked_name(name, "key"), plants=_plants(plants), roles=_roles(roles),
-            created_at=now.isoformat(timespec="seconds"),
+            created_at=now.isoformat(timespec="seconds"), limits=limits or Limits(),
         )  # fmt: skip
         secret = secrets.token_urlsafe(32)
         with self._lock:
             self._db.execute(
-                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                (key.id, key.name, _digest(secret), " ".join(key.plants), " ".join(key.roles), key.created_at),
+                f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?)",
+                (key.id, key.name, _digest(secret), " ".join(key.plants), " ".join(key.roles), key.created_at,
+                 *vars(key.limits).values()),
             )
             self._seen = -1
         return key, f"{_PREFIX}_{key.id}_{secret}"
@@ -136,13 +167,14 @@ class KeyStore:
             # `data_version` changes when another connection commits; our own writes set `_seen` back.
             version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
             if version != self._seen:
-                rows = self._db.execute("SELECT * FROM keys ORDER BY created_at, id").fetchall()
-                self._rows = {
-                    row[0]: (Key(row[0], row[1], tuple(row[3].split()), tuple(row[4].split()), row[5], row[6]), row[2])
-                    for row in rows
-                }
+                rows = self._db.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()
+                self._rows = {row[0]: (_key(row), row[2]) for row in rows}
                 self._seen = version
             return self._rows
+
+
+def _key(row: Sequence[Any]) -> Key:
+    return Key(row[0], row[1], tuple(row[3].split()), tuple(row[4].split()), row[5], row[6], Limits(*row[7:]))
 
 
 class KeysReport(Report):
@@ -150,12 +182,13 @@ class KeysReport(Report):
 
     action: Literal["add", "list", "revoke"]
     key: str | None = None
-    keys: tuple[dict[str, str | list[str] | None], ...] = ()
+    keys: tuple[dict[str, str | list[str] | float | None], ...] = ()
 
     def render(self) -> RenderableType:
-        table = Table("name", "id", "plants", "roles", "created", "revoked", title=_TITLE[self.action])
+        columns = ("name", "id", "plants", "roles", "created", "revoked", "requests/s", "MB", "windows")
+        table = Table(*columns, title=_TITLE[self.action])
         for row in self.keys:
-            cells = [" ".join(v) if isinstance(v, list) else (v or "") for v in row.values()]
+            cells = [" ".join(v) if isinstance(v, list) else ("" if v is None else str(v)) for v in row.values()]
             table.add_row(*cells)
         if self.key is None:
             return table if self.keys else Text("No keys. Make one with `millwright keys add NAME --role read`.")
@@ -177,10 +210,13 @@ def run(
     name: str | None = None,
     plants: Sequence[str] | None = None,
     roles: Sequence[str] | None = None,
+    rate: float | None = None,
+    max_body_mb: float | None = None,
+    max_windows: int | None = None,
 ) -> KeysReport:
     """The verb ``keys``: ``add NAME [--plant P ...] [--role R ...]``, ``list``, ``revoke NAME``.
 
-    Without ``plants`` a key opens every plant, without ``roles`` it may only read.
+    Without ``plants`` a key opens every plant, without ``roles`` it may only read; ``Limits`` are what it may ask for.
     """
     began = time.monotonic()
     if action != "list" and not name:
@@ -191,7 +227,10 @@ def run(
             for plant in plants or ():
                 if plant != ANY_PLANT:
                     home.source(plant)  # a key for a plant that is misspelt would be a riddle later
-            key, text = store.add(str(name), plants=plants or (ANY_PLANT,), roles=roles or ("read",), now=now)
+            key, text = store.add(
+                str(name), plants=plants or (ANY_PLANT,), roles=roles or ("read",), now=now,
+                limits=Limits(rate, max_body_mb, max_windows),
+            )  # fmt: skip
             found: Sequence[Key] = [key]
         else:
             found = store.all() if action == "list" else store.revoke(str(name), now=now)
@@ -199,10 +238,10 @@ def run(
     return KeysReport(action=action, key=text, keys=lines, seconds=time.monotonic() - began)
 
 
-def _line(key: Key) -> dict[str, str | list[str] | None]:
+def _line(key: Key) -> dict[str, str | list[str] | float | None]:
     return {
         "name": key.name, "id": key.id, "plants": list(key.plants), "roles": list(key.roles),
-        "created_at": key.created_at, "revoked_at": key.revoked_at,
+        "created_at": key.created_at, "revoked_at": key.revoked_at, **vars(key.limits),
     }  # fmt: skip
 
 

@@ -1,10 +1,42 @@
-"""How the service runs: where it listens, how many replicas there are, what a request may ask for."""
+"""How the service runs: where it listens, how many replicas there are, who may ask, and for how much."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models.config import Frozen
+
+ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+
+
+class JwtSettings(Frozen):
+    """Tokens of an identity provider, beside keys of our own. ``keys`` is its JSON Web Key Set: a file, or https://.
+
+    A token names plants and roles in the claims ``plants_claim`` and ``roles_claim``: a list, or words in one text.
+    """
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    keys: str = Field(min_length=1)
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    plants_claim: str = "plants"
+    roles_claim: str = "roles"
+    leeway_s: float = Field(30.0, ge=0, le=300)  # by which clocks may differ
+
+    @field_validator("algorithms")
+    @classmethod
+    def _signed(cls, algorithms: tuple[str, ...]) -> tuple[str, ...]:
+        # A secret that signs and checks alike would let whoever can check tokens make them.
+        if not algorithms or not set(algorithms) <= set(ASYMMETRIC):
+            raise ValueError(f"some of {', '.join(ASYMMETRIC)}")
+        return algorithms
+
+    @field_validator("keys")
+    @classmethod
+    def _where(cls, keys: str) -> str:
+        if "://" in keys and not keys.startswith("https://"):
+            raise ValueError("a file or an https:// address")
+        return keys
 
 
 class ServeSettings(Frozen):
@@ -16,3 +48,4 @@ class ServeSettings(Frozen):
     max_windows: int = Field(4096, ge=1)  # in one `score` request
     journal_rows: int = Field(20_000, ge=1)  # predictions that may wait for the journal
     model_poll_s: float = Field(5.0, gt=0)  # how often a replica looks for a new champion
+    jwt: JwtSettings | None = None

@@ -7,6 +7,7 @@ The one idea: a route does four things, each in its own module: who asks (auth),
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -20,7 +21,7 @@ from models.errors import NotFoundError
 from serve import documents as doc
 from serve.arrow import MEDIA_TYPE as ARROW
 from serve.arrow import parse_arrow
-from serve.auth import Role, authorise, identify, unknown_plant
+from serve.auth import Role, unknown_plant
 from serve.bodies import media_type, parsed, read_body
 from serve.metrics import CONTENT_TYPE
 from serve.middleware import Surface
@@ -65,23 +66,35 @@ def answered(found: Any) -> Response:
     return Response(orjson.dumps(found), media_type=JSON)
 
 
-def opened(service: Service, request: Request, plant: str, role: Role) -> Model:
-    """The plant's model for who asks. Raises AccessError, NotFoundError, or GateError without a model."""
-    key = identify(request, service.keys, service.metrics)
-    authorise(key, plant, role, service.metrics)
+@dataclass(frozen=True)
+class Opened:
+    """A plant's model for who asks, and how much they may ask for."""
+
+    model: Model
+    max_bytes: int
+    max_windows: int
+
+
+def opened(service: Service, request: Request, plant: str, role: Role) -> Opened:
+    """Raises AccessError, RateError, NotFoundError, or GateError without a model."""
+    key = service.access.identify(request)
+    service.access.authorise(key, plant, role)
     try:
-        return service.scorer.model(plant)
+        model = service.scorer.model(plant)
     except NotFoundError as error:
         raise unknown_plant(plant) from error
+    settings, limits = service.settings, key.limits
+    max_body_mb = min(settings.max_body_mb, limits.max_body_mb or settings.max_body_mb)
+    max_windows = min(settings.max_windows, limits.max_windows or settings.max_windows)
+    return Opened(model, int(max_body_mb * 2**20), max_windows)
 
 
 def _readings(service: Service) -> Iterator[Operation]:
-    max_bytes = int(service.settings.max_body_mb * 2**20)
-
     async def taken(request: Request, machine: str | None) -> Any:
-        model = opened(service, request, request.path_params["plant"], "write")
+        access = opened(service, request, request.path_params["plant"], "write")
+        model = access.model
         at, reasons = _as_of(request, model), flag(request, "reasons", False)
-        body = await read_body(request, max_bytes=max_bytes)
+        body = await read_body(request, max_bytes=access.max_bytes)
         with service.metrics.stage("parse"):
             if machine is not None:
                 checked_machine(machine, "path")
@@ -115,19 +128,17 @@ def _readings(service: Service) -> Iterator[Operation]:
 
 
 def _windows(service: Service) -> Iterator[Operation]:
-    max_bytes, max_windows = int(service.settings.max_body_mb * 2**20), service.settings.max_windows
-
     async def score(request: Request) -> Response:
         """Score complete windows: JSON, or an Arrow IPC stream with a column `values`."""
-        model = opened(service, request, request.path_params["plant"], "read")
-        reasons = flag(request, "reasons", False)
-        body = await read_body(request, accepts=(JSON, ARROW), max_bytes=max_bytes)
+        access = opened(service, request, request.path_params["plant"], "read")
+        model, most, reasons = access.model, access.max_windows, flag(request, "reasons", False)
+        body = await read_body(request, accepts=(JSON, ARROW), max_bytes=access.max_bytes)
         length = model.spec.config.window.length
 
         def read() -> Windows:
             if media_type(request) == ARROW:
-                return parse_arrow(body, channels=model.channels, length=length, max_windows=max_windows)
-            return parse_windows(body, model.plant, channels=model.channels, length=length, max_windows=max_windows)
+                return parse_arrow(body, channels=model.channels, length=length, max_windows=most)
+            return parse_windows(body, model.plant, channels=model.channels, length=length, max_windows=most)
 
         with service.metrics.stage("parse"):
             windows = await parsed(body, read)
@@ -140,19 +151,19 @@ def _windows(service: Service) -> Iterator[Operation]:
 def _machines(service: Service) -> Iterator[Operation]:
     async def plants(request: Request) -> Response:
         """The plants that the key sees, with their models."""
-        key = identify(request, service.keys, service.metrics)
+        key = service.access.identify(request)
         names = [name for name in service.scorer.known() if key.sees(name)]
         versions = {name: service.scorer.model(name).spec.version for name in service.scorer.plants()}
         return answered({"plants": [{"name": name, "champion": versions.get(name)} for name in names]})
 
     async def machines(request: Request) -> Response:
         """Every machine that has readings: latest prediction and state of the data, the most at risk first."""
-        model = opened(service, request, request.path_params["plant"], "read")
+        model = opened(service, request, request.path_params["plant"], "read").model
         return answered({"machines": await service.machines(model)})
 
     async def machine(request: Request) -> Response:
         """One machine: latest prediction, state of the data, reasons."""
-        model = opened(service, request, request.path_params["plant"], "read")
+        model = opened(service, request, request.path_params["plant"], "read").model
         at, reasons = _as_of(request, model), flag(request, "reasons", True)
         name = request.path_params["machine"]
         return answered(await service.machine(model, name, as_of_us=at, with_reasons=reasons))
@@ -198,7 +209,7 @@ def _open_pages(service: Service, open_metrics: bool, about: bytes) -> Iterator[
     yield Route("/openapi.json", page(about, JSON))
 
     async def metrics(request: Request) -> Response:
-        sees = None if open_metrics else identify(request, service.keys, service.metrics).sees
+        sees = None if open_metrics else service.access.identify(request).sees
         return Response(service.metrics.text(sees), media_type=CONTENT_TYPE)
 
     yield Route("/metrics", metrics)

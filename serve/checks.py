@@ -20,6 +20,7 @@ from cluster.registry import champion
 from cluster.report import Progress
 from cluster.running import alive, port_is_free, reap
 from models.errors import InputError, MillwrightError
+from serve.tokens import Tokens
 
 _RELEASE_S = 8.0
 _ANY = ("0.0.0.0", "::", "*", "")
@@ -57,6 +58,8 @@ def check_address(home: Home) -> None:
             "This home is being served already", found=f"process {running.pid}, port {running.ports.get('http')}",
             do="Run `millwright stop` first",
         )  # fmt: skip
+    if settings.jwt is not None and "://" not in settings.jwt.keys:
+        Tokens(settings.jwt).refresh()
     if not is_loopback(settings.host):
         _check_access(home)
     # What a killed service left behind still holds its port for seconds.
@@ -91,10 +94,11 @@ def alone(home: Home) -> Iterator[None]:
 
 def _check_access(home: Home) -> None:
     with closing(open_keys(home)) as keys:
-        if not keys.active():
+        if not keys.active() and home.settings.serve.jwt is None:
             raise InputError(
-                "Refused to listen beyond this machine without a key", expected="at least one API key", found="none",
-                where=f"serve.host = {home.settings.serve.host}", do="Make one with `millwright keys add NAME`",
+                "Refused to listen beyond this machine without a key", expected="at least one API key, or serve.jwt",
+                found="none", where=f"serve.host = {home.settings.serve.host}",
+                do="Make one with `millwright keys add NAME`",
             )  # fmt: skip
     token = home.settings.ray.token_path
     if token is None or not Path(token).is_file():

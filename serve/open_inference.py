@@ -20,14 +20,13 @@ from models.spec import BundleSpec
 from models.windows import Float
 from serve import documents as doc
 from serve import tensors
-from serve.auth import identify
 from serve.bodies import parsed, read_body
 from serve.operations import JSON, OCTETS, OF_BODY, OF_KEY, Operation
 from serve.problems import problem, request_id
 from serve.scorer import Model
 from serve.service import Service
 
-Open = Callable[..., Model]
+Open = Callable[..., Any]  # ``serve.api.opened``
 TAG = "open inference protocol"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 PLATFORM = {"network": "onnx_onnxruntime", "trees": "lightgbm", "no_sensor": "lightgbm"}
@@ -61,7 +60,7 @@ def _server(service: Service) -> Iterator[Operation]:
 
     async def index(request: Request) -> Response:
         """The models that the key sees."""
-        key = identify(request, service.keys, service.metrics)
+        key = service.access.identify(request)
         names = [name for name in service.scorer.plants() if key.sees(name)]
         found = [(name, service.scorer.model(name).spec.version) for name in names]
         return _json([{"name": name, "version": version, "state": "READY", "reason": ""} for name, version in found])
@@ -73,26 +72,25 @@ def _server(service: Service) -> Iterator[Operation]:
 
 
 def _model(service: Service, opened: Open, path: str) -> Iterator[Operation]:
-    max_bytes, max_windows = int(service.settings.max_body_mb * 2**20), service.settings.max_windows
-
-    def current(request: Request) -> Model:
-        model = opened(service, request, request.path_params["plant"], "read")
-        version = request.path_params.get("version")
-        if version is not None and version != model.spec.version:
-            raise NotFoundError("No such version", expected=model.spec.version, found=repr(version)[:80])
-        return model
+    def current(request: Request) -> Any:
+        found = opened(service, request, request.path_params["plant"], "read")
+        version, champion = request.path_params.get("version"), found.model.spec.version
+        if version is not None and version != champion:
+            raise NotFoundError("No such version", expected=champion, found=repr(version)[:80])
+        return found
 
     async def metadata(request: Request) -> Response:
         """Inputs and outputs of a plant's model, by name, type and shape."""
-        return _json(described(current(request)))
+        return _json(described(current(request).model))
 
     async def config(request: Request) -> Response:
         """The same as Triton writes it."""
-        return _json(configured(current(request), max_windows))
+        access = current(request)
+        return _json(configured(access.model, access.max_windows))
 
     async def ready(request: Request) -> Response:
         """The plant's model is loaded and warm."""
-        spec = current(request).spec
+        spec = current(request).model.spec
         return _json({"name": spec.plant, "ready": True, "version": spec.version})
 
     async def infer(request: Request) -> Response:
@@ -100,14 +98,15 @@ def _model(service: Service, opened: Open, path: str) -> Iterator[Operation]:
 
         Tensors are JSON, or bytes behind it as Triton's binary extension has them.
         """
-        model = current(request)
-        body = await read_body(request, accepts=tensors.ACCEPTED, max_bytes=max_bytes)
+        access = current(request)
+        model: Model = access.model
+        body = await read_body(request, accepts=tensors.ACCEPTED, max_bytes=access.max_bytes)
         window = model.spec.config.window.length, len(model.spec.channels)
 
         def read() -> tuple[dict[str, Any], dict[str, bool], Float]:
             found, behind = tensors.split(request, body)
             names = tensors.asked(found, list(_outputs(model.spec)))
-            return found, names, tensors.tensor(found, behind, window, max_windows)
+            return found, names, tensors.tensor(found, behind, window, access.max_windows)
 
         with service.metrics.stage("parse"):
             found, names, values = await parsed(body, read)

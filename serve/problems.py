@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from models.errors import InputError, MillwrightError
+from serve.limits import RateError
 
 log = logging.getLogger("millwright.serve")
 MEDIA_TYPE = "application/problem+json"
@@ -76,7 +77,8 @@ def problem_of(scope: Scope, error: Exception) -> Response:
     """The answer to a request that raised."""
     identity, v2 = str(scope.get("millwright.request_id", "")), scope["path"].startswith("/v2/")
     if isinstance(error, MillwrightError):
-        return problem(error.status, str(error), identity, v2=v2)
+        wait = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RateError) else None
+        return problem(error.status, str(error), identity, wait, v2=v2)
     if isinstance(error, HTTPException):
         detail = {404: "No such route; `/docs` lists them.", 405: "The route has other methods; `/docs` lists them."}
         text = detail.get(error.status_code, str(error.detail))

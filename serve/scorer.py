@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,10 +69,13 @@ class Model:
 
 
 class Scorer:
-    """Holds the models and keeps them current. ``refresh`` does one round; ``start`` does it forever."""
+    """Holds the models and keeps them current. ``refresh`` does one round; ``start`` does it forever.
 
-    def __init__(self, home: Home, metrics: Metrics) -> None:
-        self._home, self._metrics = home, metrics
+    ``also`` is what else each round of the background looks after.
+    """
+
+    def __init__(self, home: Home, metrics: Metrics, *, also: Callable[[], None] = lambda: None) -> None:
+        self._home, self._metrics, self._also = home, metrics, also
         self._models: dict[str, Model] = {}
         self._states: dict[str, State] = {}
         self._said: dict[str, str] = {}  # the last failure of a plant, so that a log line comes once
@@ -137,10 +140,12 @@ class Scorer:
 
     def _poll(self) -> None:
         while not self._stop.wait(self._home.settings.serve.model_poll_s):
-            try:
-                self.refresh()
-            except Exception:  # the thread's edge: models in memory serve on
-                log.exception("looking for new models failed")
+            for work in (self.refresh, self._also):
+                try:
+                    work()
+                except Exception as error:  # the thread's edge: what is in memory serves on
+                    known = isinstance(error, MillwrightError)
+                    log.error("looking for what is new failed: %s", error, exc_info=None if known else error)
 
     def _refresh_plant(self, name: str) -> bool:
         pointer, current = champion(self._home, name), self._models.get(name)

@@ -7,6 +7,8 @@ functions as in training, scored with the plant's model, answered, and put into 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,20 +17,24 @@ import numpy as np
 
 from cluster.added import causes_of
 from cluster.home import Home
-from cluster.keys import KeyStore, open_keys
+from cluster.keys import open_keys
 from cluster.serving import ServeSettings
-from models.errors import NotFoundError
+from models.errors import InputError, NotFoundError
 from models.explain import reasons
 from models.predict import Cause, iso, lasting, prediction, untrained_type
 from models.predictor import Scored
 from models.windows import Float, tick_of, window_at
+from serve.auth import Access
 from serve.batching import INLINE_WINDOWS, Seen
 from serve.journal import Journal, to_delta
+from serve.limits import Rates
 from serve.metrics import Metrics
 from serve.schemas import Delivery
 from serve.scorer import Model, Scorer
+from serve.tokens import Tokens
 from serve.windows import Windows
 
+log = logging.getLogger("millwright.serve")
 _FUTURE_US = 3_600_000_000  # clocks of plants are wrong by minutes; more than an hour is a wrong zone
 Prediction = dict[str, Any]
 # Windows that were sent whole; windows out of the store; the same, asked about this moment, so that old data count.
@@ -53,13 +59,13 @@ class Service:
         self,
         settings: ServeSettings,
         *,
-        keys: KeyStore,
+        access: Access,
         scorer: Scorer,
         journal: Journal,
         metrics: Metrics,
         now_us: Callable[[], int],
     ) -> None:
-        self.settings, self.keys, self.metrics = settings, keys, metrics
+        self.settings, self.access, self.metrics = settings, access, metrics
         self.scorer, self._journal, self.now_us = scorer, journal, now_us
 
     @property
@@ -131,7 +137,7 @@ class Service:
     def close(self) -> None:
         self.scorer.close()
         self._journal.close()
-        self.keys.close()
+        self.access.close()
 
     async def _cut(self, model: Model, machines: Sequence[str], as_of_us: int | None) -> list[Cut]:
         """Windows of the machines that have readings."""
@@ -253,7 +259,14 @@ def _prediction(model: Model, found: Cut, seen: Seen, causes: Sequence[Cause], w
 def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
     """Everything a replica needs, loaded and warm, without its background threads."""
     settings, metrics = home.settings.serve, Metrics()
-    scorer = Scorer(home, metrics)
+    tokens = None if settings.jwt is None else Tokens(settings.jwt)
+    rates = Rates(settings.replicas, time.monotonic)
+    access = Access(open_keys(home), metrics, rates=rates, tokens=tokens)
+    try:
+        access.refresh()
+    except InputError as error:  # the provider may be away; keys of ours open what they open
+        log.error("%s", error)
+    scorer = Scorer(home, metrics, also=access.refresh)
     scorer.refresh()
     journal = Journal(to_delta(home), metrics, max_rows=settings.journal_rows)
-    return Service(settings, keys=open_keys(home), scorer=scorer, journal=journal, metrics=metrics, now_us=now_us)
+    return Service(settings, access=access, scorer=scorer, journal=journal, metrics=metrics, now_us=now_us)

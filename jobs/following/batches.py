@@ -20,7 +20,7 @@ from jobs.following.spool import Placed, read
 from jobs.ingesting import live
 from jobs.ingesting.live import LiveBatch
 from jobs.ingesting.numbering import last_sequence, plan_files
-from jobs.ingesting.plan import Plan, digest_of
+from jobs.ingesting.plan import digest_of, read_plan
 from models.source import SourceDescription
 
 BATCH_BYTES = 32 << 20
@@ -74,7 +74,7 @@ class Batches:
         for path in plan_files(self.home, self.source.plant):
             changed = path.stat().st_mtime_ns
             if self._finished.get(path) != changed:
-                plan = Plan.model_validate_json(path.read_bytes())
+                plan = read_plan(path)
                 if not (plan.done or plan.held):
                     return plan.batch
                 self._finished[path] = changed

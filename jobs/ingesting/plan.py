@@ -101,10 +101,11 @@ def save(home: Home, plan: Plan) -> Plan:
 
 def plans(home: Home, plant: str) -> list[Plan]:
     """Every plan of the plant, in delivery order."""
-    return [_read(path) for path in plan_files(home, plant)]
+    return [read_plan(path) for path in plan_files(home, plant)]
 
 
-def _read(path: Path) -> Plan:
+def read_plan(path: Path) -> Plan:
+    """Raises MillwrightError where the file is not as it was written."""
     try:
         plan, found = Plan.model_validate_json(path.read_bytes()), "another plant's or batch's name in it"
     except ValidationError as error:
