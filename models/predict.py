@@ -238,10 +238,22 @@ def _codes_of(flags: list[bool], num_channels: int) -> tuple[str, ...]:
 
 def window_digest(values_WC: NDArray[np.float32]) -> str:
     """SHA-256 of a window's shape and values; every NaN counts as the same NaN."""
-    missing_WC = np.isnan(values_WC)
-    canonical = np.where(missing_WC, np.float32(np.nan), values_WC) if missing_WC.any() else values_WC
-    canonical = canonical.astype("<f4", copy=False)
-    return hashlib.sha256(str(values_WC.shape).encode() + np.ascontiguousarray(canonical).tobytes()).hexdigest()
+    return window_digests(values_WC[None])[0]
+
+
+def window_digests(values_BWC: NDArray[np.float32]) -> list[str]:
+    """``window_digest`` of each window."""
+    plain = np.ascontiguousarray(values_BWC, "<f4")
+    missing = np.isnan(plain)
+    if missing.any():
+        plain = np.where(missing, np.float32(np.nan), plain)
+    shape = hashlib.sha256(str(values_BWC.shape[1:]).encode())
+    found = []
+    for window in plain:
+        digest = shape.copy()
+        digest.update(window.data)
+        found.append(digest.hexdigest())
+    return found
 
 
 def prediction_id(version: str, plant: str, machine: str, digest: str, data_until_us: int) -> str:

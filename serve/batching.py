@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.predict import Cause, Outlook, outlooks, shown, window_digest
+from models.predict import Cause, Outlook, outlooks, shown, window_digests
 from models.predictor import Predictor
 from models.windows import Float
 
@@ -28,7 +28,7 @@ class Seen:
     digest: str
 
 
-_Waiting = tuple[Sequence[Float], asyncio.Future[list[Seen]]]
+_Waiting = tuple[Float | Sequence[Float], asyncio.Future[list[Seen]]]
 
 
 @dataclass
@@ -38,10 +38,11 @@ class Batcher:
     predictor: Predictor
     _waiting: list[_Waiting] = field(default_factory=list)
 
-    async def see(self, windows: Sequence[Float]) -> list[Seen]:
+    async def see(self, windows: Float | Sequence[Float]) -> list[Seen]:
         """Each window [W, C], in order. Raises what the model raises."""
         if len(windows) > INLINE_WINDOWS:
-            return await asyncio.to_thread(seen, self.predictor, np.stack(windows))
+            whole = windows if isinstance(windows, np.ndarray) else np.stack(windows)
+            return await asyncio.to_thread(seen, self.predictor, whole)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Seen]] = loop.create_future()
         self._waiting.append((windows, future))
@@ -78,6 +79,4 @@ def seen(predictor: Predictor, values_BWC: Float) -> list[Seen]:
     spec, scored = predictor.spec, predictor.score(values_BWC)
     missing, causes = shown(spec, values_BWC)
     looks = outlooks(spec, scored.hazard, scored.modes, missing)
-    return [
-        Seen(look, own, window_digest(window)) for look, own, window in zip(looks, causes, values_BWC, strict=True)
-    ]
+    return list(map(Seen, looks, causes, window_digests(values_BWC)))

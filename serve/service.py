@@ -116,7 +116,7 @@ class Service:
         ]
         causes = [Cause(code="channel_missing", text=f"{name} was not sent") for name in windows.missing]
         causes += _lasting(model)
-        return await self._answer(model, cuts, causes, with_reasons, about="sent")
+        return await self._answer(model, cuts, causes, with_reasons, about="sent", windows=windows.values)
 
     async def infer(self, model: Model, values: Float) -> Scored:
         """What the model says of windows [B, W, C], as the open inference protocol asks for it."""
@@ -149,14 +149,15 @@ class Service:
             return cut_all() if len(machines) <= INLINE_WINDOWS else await asyncio.to_thread(cut_all)
 
     async def _answer(
-        self, model: Model, cuts: Sequence[Cut], causes: Sequence[Cause], with_reasons: bool, *, about: About
-    ) -> list[Prediction]:
-        """Predictions in the order of ``cuts``, each with ``causes`` and its own."""
+        self, model: Model, cuts: Sequence[Cut], causes: Sequence[Cause], with_reasons: bool, *, about: About,
+        windows: Float | None = None,
+    ) -> list[Prediction]:  # fmt: skip
+        """Predictions in the order of ``cuts``, each with ``causes`` and its own; ``windows`` are all of theirs."""
         if not cuts:
             return []
         self.metrics.observe("windows", len(cuts), plant=model.plant.name)
         with self.metrics.stage("score"):
-            found = await model.batcher.see([c.values for c in cuts])
+            found = await model.batcher.see([c.values for c in cuts] if windows is None else windows)
 
         def all_of_them() -> list[Prediction]:
             return [

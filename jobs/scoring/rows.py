@@ -6,7 +6,6 @@ by window, computed as arrays; a test compares them. Nothing here decides what a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.predictions import SCHEMA
-from models.predict import degradation_codes, missing_share, outlooks, prediction_id
+from models.predict import degradation_codes, missing_share, outlooks, prediction_id, window_digests
 from models.predictor import Scored
 from models.spec import BundleSpec
 from models.windows import Float, Int
@@ -64,21 +63,6 @@ def journal_rows(
 
 def _texts(found: Iterable[dict[str, Any]]) -> pa.Array:
     return pa.array([orjson.dumps(one).decode() for one in found], pa.string())
-
-
-def window_digests(windows: Float) -> list[str]:
-    """``models.predict.window_digest`` of each window [B, W, C]."""
-    plain = np.ascontiguousarray(windows, "<f4")
-    missing = np.isnan(plain)
-    if missing.any():
-        plain = np.where(missing, np.float32(np.nan), plain)
-    shape = str(windows.shape[1:]).encode()
-    found = []
-    for window in plain:
-        digest = hashlib.sha256(shape)
-        digest.update(window.data)
-        found.append(digest.hexdigest())
-    return found
 
 
 def _codes(found: Sequence[tuple[str, ...]], always: Sequence[str]) -> pa.Array:

@@ -23,9 +23,9 @@ from jobs import score
 from jobs.dataset import load_plant
 from jobs.scoring.committing import commit_units, paced
 from jobs.scoring.devices import answers_of, by_series
-from jobs.scoring.rows import journal_rows, seen_rows, window_digests
+from jobs.scoring.rows import journal_rows, seen_rows
 from models.bundle import Bundle, load_bundle
-from models.predict import answer, degradation_codes, degradations, missing_share, window_digest
+from models.predict import answer, degradation_codes, degradations, missing_share, window_digest, window_digests
 from models.predictor import Predictor
 from models.windows import MachineEvents, windows_ending
 from tests.journal import journal_ids
