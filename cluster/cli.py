@@ -45,11 +45,8 @@ DaysOption = Annotated[int, typer.Option(min=1, help="Days of history.")]
 
 
 def _common(
-    home: HomeOption = None,
-    profile: ProfileOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-) -> Common:
+    home: HomeOption = None, profile: ProfileOption = None, assignments: SetOption = None, as_json: JsonOption = False
+) -> Common:  # fmt: skip
     return Common(home, profile, tuple(assignments or ()), as_json)
 
 
@@ -177,6 +174,22 @@ def promote(
     reason: Annotated[str | None, typer.Option(help="Why; kept with the version. [what the gate found]")] = None,
     *,
     force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
+) -> None: ...
+
+
+@_verb("challenge")
+def challenge(
+    plant: Annotated[str, typer.Option(help="The plant.")],
+    version: Annotated[str | None, typer.Option(help="The version of a bundle in the registry.")] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the machines that it answers for; 0: shadow.")] = 0.0,
+    end: Annotated[bool, typer.Option("--end", help="End the trial.")] = False,
+) -> None: ...
+
+
+@_verb("rollback")
+def rollback(
+    plant: Annotated[str, typer.Option(help="The plant.")],
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the dossier.")] = None,
 ) -> None: ...
 
 

@@ -26,7 +26,8 @@ from models.source import checked_name
 MOST_BYTES = 2**20
 _MOMENT = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"(?P<version>.+)-\d{8}T\d{6}\.\d{6}Z")
-Outcome = Verdict | Literal["first", "chosen"]  # nobody stood before; a study crowned the best of its candidates
+# Nobody stood before; a study crowned the best of its candidates; somebody went back to the champion before.
+Outcome = Verdict | Literal["first", "chosen", "rolled-back"]
 
 
 class _Finite(Frozen):

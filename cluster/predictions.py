@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 
 
 def as_table(items: Iterable[tuple[str, Mapping[str, Any], int]], *, source: str) -> pa.Table:
-    """Rows of (plant, prediction as served, microseconds UTC when it was made)."""
+    """Rows of (plant, prediction as served, microseconds UTC when it was made); its own ``source`` goes before ours."""
     rows = [
         {
             "prediction_id": p["prediction_id"], "plant": plant, "machine": p["machine"],
@@ -45,7 +45,8 @@ def as_table(items: Iterable[tuple[str, Mapping[str, Any], int]], *, source: str
             "failure_probability": orjson.dumps(p["failure_probability"]).decode(),
             "remaining_useful_life": orjson.dumps(p["remaining_useful_life"]).decode(),
             "degraded": orjson.dumps([cause["code"] for cause in p["degraded"]]).decode(),
-            "predicted_at": predicted_us, "source": source, "failure_modes": orjson.dumps(p["failure_modes"]).decode(),
+            "predicted_at": predicted_us, "source": p.get("source", source),
+            "failure_modes": orjson.dumps(p["failure_modes"]).decode(),
         }
         for plant, p, predicted_us in items
     ]  # fmt: skip

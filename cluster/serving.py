@@ -47,5 +47,5 @@ class ServeSettings(Frozen):
     max_body_mb: float = Field(32.0, gt=0)
     max_windows: int = Field(4096, ge=1)  # in one `score` request
     journal_rows: int = Field(20_000, ge=1)  # predictions that may wait for the journal
-    model_poll_s: float = Field(5.0, gt=0)  # how often a replica looks for a new champion
+    model_poll_s: float = Field(2.0, gt=0)  # how often a replica looks for a new champion
     jwt: JwtSettings | None = None

@@ -52,6 +52,8 @@ VERBS: dict[str, Verb] = {
     "train": Verb("jobs.train:run", "One model a plant without a search, as a challenger.", needs_ray=True),
     "evaluate": Verb("jobs.evaluate:run", "The champions on later time and unseen machines.", needs_ray=True),
     "promote": Verb("jobs.promote:run", "A version becomes the champion, if the gate lets it.", needs_ray=True),
+    "challenge": Verb("jobs.challenge:run", "A version on trial beside the champion."),
+    "rollback": Verb("jobs.rollback:run", "The champion before answers again, without a gate."),
     "benchmark": Verb("jobs.benchmark:run", "A benchmark through the same code as any plant.", True, True),
     "score": Verb("jobs.score:run", "Predictions for the machines of a plant, into the journal.", needs_ray=True),
     "serve": Verb("serve.app:run", "The HTTP service, until `millwright stop`."),

@@ -180,6 +180,14 @@ def _pointer(home: Home, plant: str) -> Path:
     return home.of(plant).plans / "visible.json"
 
 
+def shown_at(home: Home, plant: str) -> int | None:
+    """A number that changes whenever readers see something else; None where nothing says what they see."""
+    try:
+        return _pointer(home, plant).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def _record(home: Home, plant: str) -> Path:
     return home.of(plant).plans / "visible.jsonl"
 

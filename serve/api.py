@@ -153,8 +153,7 @@ def _machines(service: Service) -> Iterator[Operation]:
         """The plants that the key sees, with their models."""
         key = service.access.identify(request)
         names = [name for name in service.scorer.known() if key.sees(name)]
-        versions = {name: service.scorer.model(name).spec.version for name in service.scorer.plants()}
-        return answered({"plants": [{"name": name, "champion": versions.get(name)} for name in names]})
+        return answered({"plants": [_line(service, name) for name in names]})
 
     async def machines(request: Request) -> Response:
         """Every machine that has readings: latest prediction and state of the data, the most at risk first."""
@@ -172,6 +171,12 @@ def _machines(service: Service) -> Iterator[Operation]:
     yield Operation("GET", "/v1/plants", plants, "machines", doc.Plants, (401,))
     yield Operation("GET", "/v1/plants/{plant}/machines", machines, "machines", doc.Machines, OF_KEY)
     yield Operation("GET", one, machine, "machines", doc.MachineState, OF_KEY, query=(REASONS, AS_OF))
+
+
+def _line(service: Service, plant: str) -> dict[str, Any]:
+    there, trial = plant in service.scorer.plants(), service.scorer.trial(plant)
+    line = {"name": plant, "champion": service.scorer.model(plant).spec.version if there else None}
+    return line | ({"challenger": trial.challenger.version, "share": trial.challenger.share} if trial else {})
 
 
 def _later(service: Service) -> Iterator[Operation]:

@@ -90,6 +90,8 @@ class Machines(Documented):
 class PlantLine(Documented):
     name: str
     champion: str | None = Field(description="The version of its model, or null.")
+    challenger: str | None = Field(None, description="The version on trial, where there is one.")
+    share: float | None = Field(None, description="Of the machines that it answers for; 0: it is asked, and not heard.")
 
 
 class Plants(Documented):

@@ -34,6 +34,8 @@ TABLE: dict[str, Metric] = {
     "windows": Metric("histogram", "Windows scored in one request.", ("plant",), _COUNTS),
     "readings": Metric("counter", "Rows of readings acknowledged.", ("plant",)),
     "predictions": Metric("counter", "Predictions answered.", ("plant", "model_version")),
+    "shadowed": Metric("counter", "Predictions of models on trial, for the journal alone.", ("plant", "model_version")),
+    "shadow_dropped": Metric("counter", "Machines that a model on trial was not asked about, or did not answer for."),
     "degraded": Metric("counter", "Causes that predictions were degraded for.", ("cause",)),
     "journal_waiting": Metric("gauge", "Predictions that wait for the journal."),
     "journal_written": Metric("counter", "Predictions written to the journal."),

@@ -19,6 +19,7 @@ from cluster.home import Home
 from cluster.logs import by_machine, machine_events
 from cluster.received import Rows, State
 from cluster.storage import data_version, read_events, read_machines, read_readings, reading_files, to_us
+from cluster.visibility import shown_at
 from models.config import Clock
 from models.errors import InputError, NotFoundError
 from models.quality import Scale, scale_of
@@ -37,6 +38,7 @@ class Plant:
     types: Mapping[str, str | None]  # machine -> machine type, where one is known
     version: str  # of the data
     changes: tuple[Change, ...] = ()  # sensors that came after the plant was connected
+    read_at: tuple[int | None, int] = (None, 0)  # ``mark`` as it was before the plant was read
 
     def scale(self, name: str, unit: str | None = None) -> Scale | None:
         """How a raw or canonical name is read, in ``unit``; None where no stream has it.
@@ -62,20 +64,38 @@ class Plant:
         return self.events.get(machine, MachineEvents())
 
 
+def mark(home: Home, name: str) -> tuple[int | None, int]:
+    """What tells in two looks at files whether a plant may have changed: what is visible of it, and its description."""
+    return shown_at(home, name), home.of(name).source.stat().st_mtime_ns
+
+
+def is_current(home: Home, plant: Plant) -> bool:
+    """Whether the plant is as it was read; tables are opened only where files alone cannot say."""
+    now = mark(home, plant.name)
+    if now != plant.read_at:
+        return False
+    return now[0] is not None or data_version(home, plant.name) == plant.version
+
+
 def load_plant(home: Home, name: str) -> Plant:
     """Read the plant's description and logs. Raises InputError."""
+    read_at = mark(home, name)
     source: SourceDescription = full_source(home, name)
     events, machines = read_events(home, name), read_machines(home, name)
     types = dict(zip(machines["machine"].to_pylist(), machines["machine_type"].to_pylist(), strict=True))
     return Plant(
         name, source.clock, source.by_raw_name(), machine_events(events, machines), types, data_version(home, name),
-        changes(home, name),
+        changes(home, name), read_at,
     )  # fmt: skip
 
 
 def seed_state(home: Home, plant: Plant, state: State, *, span_us: int) -> int:
-    """Give the state the tail of history that windows need, once a version of the data. Returns the rows copied."""
-    if not plant.version or state.fact("seeded") == plant.version:
+    """Give the state the tail of history that windows need, once a version of the data, or again for longer windows.
+
+    Returns the rows copied.
+    """
+    version, _, reach = (state.fact("seeded") or "").partition(" ")
+    if not plant.version or (version == plant.version and span_us <= int(reach or 0)):
         return 0
     try:
         last_us = max(file.last_us for file in reading_files(home, plant.name))
@@ -91,8 +111,9 @@ def seed_state(home: Home, plant: Plant, state: State, *, span_us: int) -> int:
     for machine in sorted(set(plant.types) - heard):
         own = read_readings(home, plant.name, machines=[machine])
         copied += _seed_machine(own, state, span_us) if own.num_rows else 0
-    state.prune(span_us)
-    state.set_fact("seeded", plant.version)
+    longest = max(span_us, int(reach or 0)) if version == plant.version else span_us
+    state.prune(longest)
+    state.set_fact("seeded", f"{plant.version} {longest}")
     return copied
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from cluster.bundles import load
+from cluster.challengers import Challenger, challenger
 from cluster.home import Home
 from cluster.received import State
 from cluster.registry import Champion, champion
@@ -25,7 +26,7 @@ from models.spec import BundleSpec
 from models.windows import Channel, Float, context_of, span_us
 from serve.batching import Batcher
 from serve.metrics import Metrics
-from serve.plant import Plant, load_plant, seed_state
+from serve.plant import Plant, is_current, load_plant, seed_state
 
 log = logging.getLogger("millwright.serve")
 
@@ -68,6 +69,17 @@ class Model:
         return np.full((num, self.spec.config.window.length, len(self.spec.channels)), np.nan, np.float32)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A model on trial beside a plant's champion."""
+
+    challenger: Challenger
+    model: Model
+
+    def answers(self, machine: str) -> bool:
+        return self.challenger.answers(self.model.plant.name, machine)
+
+
 class Scorer:
     """Holds the models and keeps them current. ``refresh`` does one round; ``start`` does it forever.
 
@@ -77,6 +89,7 @@ class Scorer:
     def __init__(self, home: Home, metrics: Metrics, *, also: Callable[[], None] = lambda: None) -> None:
         self._home, self._metrics, self._also = home, metrics, also
         self._models: dict[str, Model] = {}
+        self._trials: dict[str, Trial] = {}
         self._states: dict[str, State] = {}
         self._said: dict[str, str] = {}  # the last failure of a plant, so that a log line comes once
         self._stop = threading.Event()
@@ -102,23 +115,32 @@ class Scorer:
             do=f"Run `millwright tune --plants {plant}`; the service takes the champion over by itself",
         )  # fmt: skip
 
+    def trial(self, plant: str) -> Trial | None:
+        """The plant's model on trial, where there is one."""
+        return self._trials.get(plant)
+
     def refresh(self) -> list[str]:
         """Load what is new. Returns the plants whose model changed; a failure leaves the last good one."""
         changed = []
         for name in self._home.plants():
-            try:
-                if self._refresh_plant(name):
-                    changed.append(name)
-            except Exception as error:  # what is wrong with one plant must not reach the others
-                self._metrics.count("model_loads", result="failed")
-                if self._said.get(name) != str(error):
-                    known = isinstance(error, MillwrightError | OSError)
-                    log.error("plant %s: %s", name, error, exc_info=None if known else error)
-                self._said[name] = str(error)
-            else:
-                self._said.pop(name, None)
+            if self._tried(name, lambda name=name: self._refresh_plant(name)):  # type: ignore[misc]
+                changed.append(name)
+            self._tried(f"{name}, challenger", lambda name=name: self._refresh_trial(name))  # type: ignore[misc]
         self._metrics.set("models", len(self._models))
         return changed
+
+    def _tried(self, what: str, work: Callable[[], bool]) -> bool:
+        try:
+            found = work()
+        except Exception as error:  # what is wrong with one plant must not reach the others
+            self._metrics.count("model_loads", result="failed")
+            if self._said.get(what) != str(error):
+                known = isinstance(error, MillwrightError | OSError)
+                log.error("plant %s: %s", what, error, exc_info=None if known else error)
+            self._said[what] = str(error)
+            return False
+        self._said.pop(what, None)
+        return found
 
     def check(self) -> None:
         """Score one empty window with every model's machinery. Raises where a model does not answer."""
@@ -161,6 +183,26 @@ class Scorer:
         self._models = self._models | {name: model}
         return fresh
 
+    def _refresh_trial(self, name: str) -> bool:
+        """A model on trial that does not load leaves every machine to the champion."""
+        champion_model, current = self._models.get(name), self._trials.get(name)
+        pointer = challenger(self._home, name) if champion_model is not None else None
+        if pointer is None or champion_model is None or pointer.version == champion_model.spec.version:
+            self._trials.pop(name, None)
+            return current is not None
+        if current and current.challenger == pointer and current.model.plant is champion_model.plant:
+            return False
+        standing = Champion(pointer.kind, pointer.version, pointer.path)
+        if current and current.model.champion == standing:
+            predictor = current.model.predictor
+        else:
+            self._trials.pop(name, None)  # the one before has ended, whether this one loads or not
+            predictor = self._load(standing, name)
+        model = Model(champion_model.plant, standing, predictor, champion_model.state)
+        seed_state(self._home, model.plant, model.state, span_us=model.span_us)
+        self._trials[name] = Trial(pointer, model)
+        return True
+
     def _load(self, pointer: Champion, name: str) -> Predictor:
         bundle = load(self._home, name, pointer.path)
         if bundle.spec.plant != name:
@@ -178,9 +220,7 @@ class Scorer:
         return predictor
 
     def _current_plant(self, name: str, current: Model | None) -> Plant:
-        from cluster.storage import data_version
-
-        if current is not None and data_version(self._home, name) == current.plant.version:
+        if current is not None and is_current(self._home, current.plant):
             return current.plant
         return load_plant(self._home, name)
 

@@ -10,46 +10,33 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from cluster.added import causes_of
 from cluster.home import Home
 from cluster.keys import open_keys
 from cluster.serving import ServeSettings
 from models.errors import InputError, NotFoundError
-from models.explain import reasons
-from models.predict import Cause, iso, lasting, prediction, untrained_type
+from models.predict import Cause, iso, untrained_type
 from models.predictor import Scored
-from models.windows import Float, tick_of, window_at
+from models.windows import Float
 from serve.auth import Access
-from serve.batching import INLINE_WINDOWS, Seen
+from serve.batching import INLINE_WINDOWS
+from serve.cuts import Cut, Prediction, cut, lasting_causes, predicted
 from serve.journal import Journal, to_delta
 from serve.limits import Rates
 from serve.metrics import Metrics
 from serve.schemas import Delivery
 from serve.scorer import Model, Scorer
+from serve.shadow import Shadow
 from serve.tokens import Tokens
 from serve.windows import Windows
 
 log = logging.getLogger("millwright.serve")
 _FUTURE_US = 3_600_000_000  # clocks of plants are wrong by minutes; more than an hour is a wrong zone
-Prediction = dict[str, Any]
 # Windows that were sent whole; windows out of the store; the same, asked about this moment, so that old data count.
 About = Literal["sent", "stored", "now"]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A machine's window as of a tick, and how far its data reach."""
-
-    machine: str
-    tick: int
-    data_until_us: int
-    values: Float  # [W, C]
-    num_rows: int
 
 
 class Service:
@@ -67,6 +54,7 @@ class Service:
     ) -> None:
         self.settings, self.access, self.metrics = settings, access, metrics
         self.scorer, self._journal, self.now_us = scorer, journal, now_us
+        self._shadow = Shadow(scorer, journal, metrics, now_us)
 
     @property
     def ready(self) -> bool:
@@ -83,25 +71,47 @@ class Service:
         with self.metrics.stage("store"):
             model.state.append(delivery.rows)
         self.metrics.count("readings", len(delivery.rows.time_us), plant=model.plant.name)
-        cuts = await self._cut(model, delivery.machines, as_of_us)
-        causes = [*_delivered(delivery), *_lasting(model)]
-        return await self._answer(model, cuts, causes, with_reasons, about="stored")
+        return await self._stored(model, delivery.machines, as_of_us, _delivered(delivery), with_reasons)
+
+    async def _stored(
+        self, model: Model, machines: Sequence[str], as_of_us: int | None, causes: Sequence[Cause], with_reasons: bool
+    ) -> list[Prediction]:  # fmt: skip
+        """Answers for machines from what is stored, in their order: of the champion, or of the model on trial."""
+        found: dict[str, Prediction] = {}
+        for one, own in self._asked(model, machines):
+            cuts = await self._cut(one, own, as_of_us)
+            told = await self._answer(one, cuts, [*causes, *lasting_causes(one)], with_reasons, about="stored")
+            found |= {each["machine"]: each for each in told}
+        self._shadow.ask(model.plant.name, machines, as_of_us)
+        return [found[machine] for machine in machines if machine in found]
+
+    def _asked(self, model: Model, machines: Sequence[str]) -> list[tuple[Model, Sequence[str]]]:
+        """Which model answers for which machines."""
+        trial = self.scorer.trial(model.plant.name)
+        if trial is None or not trial.challenger.share:
+            return [(model, machines)]
+        theirs = [machine for machine in machines if trial.answers(machine)]
+        both = [(model, [machine for machine in machines if not trial.answers(machine)]), (trial.model, theirs)]
+        return [(one, own) for one, own in both if own]
 
     async def machine(self, model: Model, machine: str, *, as_of_us: int | None, with_reasons: bool) -> Prediction:
         """The prediction from a machine's newest readings and the state of its data. Raises NotFoundError."""
+        ((model, _),) = self._asked(model, [machine])
         found = await self._cut(model, [machine], as_of_us)
         if not found:
             raise NotFoundError("Unknown machine", found=repr(machine), where=f"plant {model.plant.name}")
         predictions = await self._answer(
-            model, found, _lasting(model), with_reasons, about="stored" if as_of_us else "now"
+            model, found, lasting_causes(model), with_reasons, about="stored" if as_of_us else "now"
         )
         return predictions[0] | {"data": self._data(model, found[0])}
 
     async def machines(self, model: Model) -> list[Prediction]:
         """Every machine that has readings, the most at risk first."""
-        found = await self._cut(model, [latest.machine for latest in model.state.machines()], None)
-        predictions = await self._answer(model, found, _lasting(model), False, about="now")
-        both = [p | {"data": self._data(model, c)} for p, c in zip(predictions, found, strict=True)]
+        both: list[Prediction] = []
+        for one, machines in self._asked(model, [latest.machine for latest in model.state.machines()]):
+            found = await self._cut(one, machines, None)
+            predictions = await self._answer(one, found, lasting_causes(one), False, about="now")
+            both += [p | {"data": self._data(one, c)} for p, c in zip(predictions, found, strict=True)]
         horizon = model.spec.alarm_horizon
         return sorted(both, key=lambda p: (-p["failure_probability"][horizon], p["machine"]))
 
@@ -115,7 +125,7 @@ class Service:
             for machine, at, values in zip(windows.machines, times, windows.values, strict=True)
         ]
         causes = [Cause(code="channel_missing", text=f"{name} was not sent") for name in windows.missing]
-        causes += _lasting(model)
+        causes += lasting_causes(model)
         return await self._answer(model, cuts, causes, with_reasons, about="sent", windows=windows.values)
 
     async def infer(self, model: Model, values: Float) -> Scored:
@@ -161,7 +171,7 @@ class Service:
 
         def all_of_them() -> list[Prediction]:
             return [
-                _prediction(model, c, each, [*each.causes, *self._own_causes(model, c, about), *causes], with_reasons)
+                predicted(model, c, each, [*each.causes, *self._own_causes(model, c, about), *causes], with_reasons)
                 for c, each in zip(cuts, found, strict=True)
             ]
 
@@ -217,44 +227,11 @@ class Service:
         }
 
 
-def cut(model: Model, machine: str, as_of_us: int | None) -> Cut | None:
-    """The window that ends with the machine's newest reading, or with the tick that covers ``as_of_us``.
-
-    None where there is no reading up to then.
-    """
-    config = model.spec.config
-    newest = model.state.newest_us(machine, as_of_us)
-    if newest is None:
-        return None
-    until = newest if as_of_us is None else as_of_us
-    tick = int(tick_of(np.array([until]), config.clock)[0])
-    since = tick * config.clock.step_us - model.span_us
-    times, values = model.state.read(machine, model.sensors, span_us=until - since, until_us=until)
-    window = window_at(
-        machine, times, values, model.plant.events_of(machine), tick=tick, clock=config.clock, window=config.window,
-        channels=model.context,
-    )  # fmt: skip
-    return Cut(machine, tick, newest, window, len(times))
-
-
-def _lasting(model: Model) -> list[Cause]:
-    """Causes that every prediction of the model has."""
-    return lasting(model.spec) + causes_of(model.plant.changes, model.sensors)
-
-
 def _delivered(delivery: Delivery) -> list[Cause]:
     causes = [Cause(code="unknown_sensor", text=f"{name} is no sensor of the plant") for name in delivery.unknown]
     if delivery.dropped:
         causes.append(Cause(code="impossible_value", text=f"{delivery.dropped} values that no sensor can read"))
     return causes
-
-
-def _prediction(model: Model, found: Cut, seen: Seen, causes: Sequence[Cause], with_reasons: bool) -> Prediction:
-    return prediction(
-        model.spec, seen.outlook, plant=model.plant.name, machine=found.machine,
-        as_of_us=found.tick * model.spec.config.clock.step_us, data_until_us=found.data_until_us, digest=seen.digest,
-        degraded=causes, reasons=list(map(dict, reasons(model.predictor, found.values))) if with_reasons else None,
-    )  # fmt: skip
 
 
 def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:

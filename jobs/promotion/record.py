@@ -20,6 +20,7 @@ IN_WORDS: dict[Outcome, str] = {
     "better": "better than the champion before", "non-inferior": "no worse than the champion before",
     "inferior": "worse than the champion", "inconclusive": "inconclusive", "first": "the plant's first champion",
     "chosen": "the best of a study's candidates; no gate was asked",
+    "rolled-back": "the champion before; no gate was asked",
 }  # fmt: skip
 
 

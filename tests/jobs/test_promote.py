@@ -12,7 +12,7 @@ from cluster import cli, dossiers, status
 from cluster.home import Home, open_home
 from cluster.registry import champion
 from cluster.report import Silent
-from jobs import promote
+from jobs import promote, rollback
 from models.bundle import load_bundle, save_bundle
 from models.calibration import Calibration
 from models.errors import GateError, InputError
@@ -189,6 +189,27 @@ def test_a_better_challenger_needs_no_force(home: Home) -> None:
     with pytest.raises(GateError, match=r"trees-wrong is worse than the champion: .*Train a better model, or crown"):
         promote.run(home, progress=Silent(), plant=PLANT, version="trees-wrong")
     assert newest(home).verdict == "inferior"
+
+
+def test_one_command_brings_the_champion_before_back_whatever_became_of_this_one(home: Home) -> None:
+    before, version = champion(home, PLANT), others(home)[0]
+    assert before is not None
+    with pytest.raises(InputError, match="Nobody to go back to"):
+        rollback.run(home, progress=Silent(), plant=PLANT)  # the study's choice was the plant's first
+    promote.run(home, progress=Silent(), plant=PLANT, version=version, force=True, reason="a trial")
+    (home.of(PLANT).bundles / version / "manifest.json").unlink()
+    report = rollback.run(home, progress=Silent(), plant=PLANT, reason="it raised alarms everywhere")
+    assert (report.before, report.after) == (version, before.version)
+    standing = champion(home, PLANT)
+    assert standing is not None and (standing.version, standing.path) == (before.version, before.path)
+    found = newest(home)
+    assert (found.verdict, found.reason, found.champion.version) == (  # type: ignore[union-attr]
+        "rolled-back", "it raised alarms everywhere", version
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"No bundle|Damaged|manifest"):
+        rollback.run(home, progress=Silent(), plant=PLANT)  # forward again, to what is broken
+    after = champion(home, PLANT)
+    assert after == standing
 
 
 def test_without_a_champion_there_is_no_gate(home: Home) -> None:

@@ -25,8 +25,9 @@ from models.windows import (
     tick_of,
     window_ending,
 )
+from serve.cuts import cut
 from serve.scorer import Model
-from serve.service import Service, cut
+from serve.service import Service
 
 HOUR_US = 3_600_000_000
 START_US = 1_748_736_000_000_000  # 2025-06-01, far from now

@@ -14,7 +14,8 @@ from cluster.home import Home
 from cluster.registry import Champion, champion
 from cluster.storage import EVENTS, MACHINES, append_once, read_readings, readings_schema
 from models.errors import GateError, NotFoundError
-from serve.service import Service, cut
+from serve.cuts import cut
+from serve.service import Service
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 
