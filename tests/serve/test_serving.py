@@ -50,8 +50,9 @@ def ask(port: int, method: str, path: str, body: Any = None, key: str = "") -> t
 
 
 @contextmanager
-def serving(home: Home, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def serving(home: Home, port: int, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "cluster.cli", "serve", "--home", str(home.path), "--port", str(port)]
+    command += [part for setting in settings for part in ("--set", setting)]
     log = (home.path / "serve.out").open("wb")
     child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[2])
     try:

@@ -31,9 +31,10 @@ class _Client:
 
 @dataclass
 class Load:
-    """``seconds`` of every request of the measured part, ``statuses`` counted, and how long that part took."""
+    """``seconds`` of every request of the measured part, each's status and counts of them, and how long it took."""
 
     seconds: list[float]
+    each: list[str]
     statuses: dict[str, int]
     took: float
 
@@ -45,7 +46,7 @@ class Load:
 def run(port: int, requests: list[bytes], *, clients: int, seconds: float, warm: float = 1.0) -> Load:
     """``clients`` connections for ``seconds`` after ``warm``; each goes through ``requests`` in turn."""
     chosen = selectors.DefaultSelector()
-    found = Load([], {}, 0.0)
+    found = Load([], [], {}, 0.0)
     for number in range(clients):
         sock = socket.create_connection(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -67,6 +68,7 @@ def run(port: int, requests: list[bytes], *, clients: int, seconds: float, warm:
             now = time.perf_counter()
             if client.sent >= start:
                 found.seconds.append(now - client.sent)
+                found.each.append(status)
                 found.statuses[status] = found.statuses.get(status, 0) + 1
             client.found.clear()
             _send(client, requests)
