@@ -49,7 +49,7 @@ def two_nodes() -> Iterator[Cluster]:
 
 
 def submitted(cluster: Cluster, home: Path, plant: str, **settings: object) -> subprocess.Popen[str]:
-    options = {"ray.token_path": cluster.token, "tune.trials": 4, "model.network.epochs": 6} | settings
+    options = {"ray.token_path": cluster.token, "tune.trials": 4, "model.network.epochs": 24} | settings
     assignments = [*SMALL, *(f"{key.replace('__', '.')}={value}" for key, value in options.items())]
     command = [sys.executable, "-m", "cluster.cli", "submit", "--address", cluster.address, "--home", str(home),
                "--set", f"ray.token_path={cluster.token}", "tune", "--plants", plant, "--json"]  # fmt: skip
