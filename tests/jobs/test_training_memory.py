@@ -62,13 +62,13 @@ def fit(places: list[dict[str, Any]], folder: Path, *, limit: int, how: str) -> 
 
 @pytest.mark.slow
 def test_a_history_larger_than_memory_trains_to_the_same_losses_as_in_memory(tmp_path: Path) -> None:
-    """720 MiB of history within 250 MiB of the process's own memory; held in memory it does not fit."""
+    """720 MiB of history within 300 MiB of the process's own memory; held in memory it does not fit."""
     places = places_of(tmp_path, units=12, machines=10, ticks=60_000)
     size = sum(path.stat().st_size for path in tmp_path.glob("*.f32"))
     assert size > 700 * MIB
-    limited = fit(places, tmp_path, limit=250 * MIB, how="disk")
+    limited = fit(places, tmp_path, limit=300 * MIB, how="disk")
     assert limited.returncode == 0, limited.stderr[-2000:]
-    assert fit(places, tmp_path, limit=250 * MIB, how="memory").returncode != 0
+    assert fit(places, tmp_path, limit=300 * MIB, how="memory").returncode != 0
     free = fit(places, tmp_path, limit=0, how="memory")
     assert json.loads(limited.stdout) == json.loads(free.stdout)  # to the last bit
     assert len(json.loads(free.stdout)) == 2
