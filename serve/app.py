@@ -13,6 +13,7 @@ import http.client
 import logging
 import logging.handlers
 import os
+import shutil
 import threading
 import time
 from contextlib import closing
@@ -30,6 +31,7 @@ from cluster.session import ray_session
 from models.errors import MillwrightError
 from serve.checks import alone, bindable, check_address, is_loopback, servable_plants
 from serve.listener import listening, obtain
+from serve.service import METRICS
 
 NAME = "millwright"
 READY_S = 60.0
@@ -113,6 +115,7 @@ def run(home: Home, *, progress: Progress, port: int | None = None, host: str | 
     url = f"http://{_written(settings.host)}:{settings.port}"
     address = bindable(settings.host), settings.port
     with alone(home), _Ending(*address), listening(*address) as listener:
+        shutil.rmtree(home.run / METRICS, ignore_errors=True)  # what another service's replicas counted
         progress.step("Starting Ray")
         with ray_session(home, serve=True):
             _serve(home, url, listener, plants, progress)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from serve.gathering import Gathering
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -63,9 +67,9 @@ class Stage:
 
 
 class _Seen(CollectorRegistry):
-    """A registry as the holder of a key may see it."""
+    """Metrics as the holder of a key may see them."""
 
-    def __init__(self, whole: CollectorRegistry, sees: Callable[[str], bool]) -> None:
+    def __init__(self, whole: Collector, sees: Callable[[str], bool]) -> None:
         super().__init__()
         self._whole, self._sees = whole, sees
 
@@ -76,10 +80,14 @@ class _Seen(CollectorRegistry):
 
 
 class Metrics:
-    """The table's metrics under the prefix ``millwright_``."""
+    """The table's metrics under the prefix ``millwright_``.
 
-    def __init__(self) -> None:
+    With ``folder`` they are those of all replicas that leave theirs there, which ``leave`` does, now and then.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self._registry = CollectorRegistry(auto_describe=True)
+        self._gathering = None if folder is None else Gathering(self._registry, folder)
         self._found: dict[str, Counter | Gauge | Histogram] = {}
         self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
         for name, metric in TABLE.items():
@@ -114,7 +122,12 @@ class Metrics:
 
     def text(self, sees: Callable[[str], bool] | None = None) -> bytes:
         """Everything, in Prometheus's text format; with ``sees``, without the plants that it does not see."""
-        return generate_latest(self._registry if sees is None else _Seen(self._registry, sees))
+        return generate_latest(_Seen(self._gathering or self._registry, sees or (lambda plant: True)))
+
+    def leave(self) -> None:
+        """Leave what was counted for whichever replica is asked."""
+        if self._gathering is not None:
+            self._gathering.leave()
 
     def _labelled(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
         key = (name, *labels.values())  # each metric is always given its labels in one order

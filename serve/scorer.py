@@ -86,7 +86,7 @@ class Scorer:
     ``also`` is what else each round of the background looks after.
     """
 
-    def __init__(self, home: Home, metrics: Metrics, *, also: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, home: Home, metrics: Metrics, *, also: Sequence[Callable[[], None]] = ()) -> None:
         self._home, self._metrics, self._also = home, metrics, also
         self._models: dict[str, Model] = {}
         self._trials: dict[str, Trial] = {}
@@ -162,7 +162,7 @@ class Scorer:
 
     def _poll(self) -> None:
         while not self._stop.wait(self._home.settings.serve.model_poll_s):
-            for work in (self.refresh, self._also):
+            for work in (self.refresh, *self._also):
                 try:
                     work()
                 except Exception as error:  # the thread's edge: what is in memory serves on

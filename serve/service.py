@@ -34,6 +34,7 @@ from serve.tokens import Tokens
 from serve.windows import Windows
 
 log = logging.getLogger("millwright.serve")
+METRICS = "metrics"  # where replicas leave theirs, below the home's `run`
 _FUTURE_US = 3_600_000_000  # clocks of plants are wrong by minutes; more than an hour is a wrong zone
 # Windows that were sent whole; windows out of the store; the same, asked about this moment, so that old data count.
 About = Literal["sent", "stored", "now"]
@@ -236,7 +237,7 @@ def _delivered(delivery: Delivery) -> list[Cause]:
 
 def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
     """Everything a replica needs, loaded and warm, without its background threads."""
-    settings, metrics = home.settings.serve, Metrics()
+    settings, metrics = home.settings.serve, Metrics(home.run / METRICS)
     tokens = None if settings.jwt is None else Tokens(settings.jwt)
     rates = Rates(settings.replicas, time.monotonic)
     access = Access(open_keys(home), metrics, rates=rates, tokens=tokens)
@@ -244,7 +245,7 @@ def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
         access.refresh()
     except InputError as error:  # the provider may be away; keys of ours open what they open
         log.error("%s", error)
-    scorer = Scorer(home, metrics, also=access.refresh)
+    scorer = Scorer(home, metrics, also=(access.refresh, metrics.leave))
     scorer.refresh()
     journal = Journal(to_delta(home), metrics, max_rows=settings.journal_rows)
     return Service(settings, access=access, scorer=scorer, journal=journal, metrics=metrics, now_us=now_us)
