@@ -76,5 +76,5 @@ class Gathering(Collector):
                     for sample in samples:
                         family.add_sample(*sample)
                     yield family, is_alive
-            except (OSError, ValueError, TypeError, AttributeError) as error:  # a replica's file is its own; ours is answered
+            except (OSError, ValueError, TypeError, AttributeError) as error:  # ours is answered all the same
                 log.warning("metrics of another replica cannot be read: %s: %s", path.name, error)
