@@ -11,14 +11,12 @@ import asyncio
 import gc
 import http.client
 import logging
-import logging.handlers
 import os
 import shutil
 import threading
 import time
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -58,10 +56,11 @@ class Replica:
 
     def __init__(self, home: Home, listener: str) -> None:
         from serve.api import create_app
+        from serve.logs import log_to
         from serve.server import Server
         from serve.service import open_service
 
-        _log_to(home.logs / "replica.log")
+        log_to(home.logs / "replica.log")
         settings = home.settings.serve
         self._service = open_service(home, now_us=lambda: time.time_ns() // 1000)
         self._service.start()
@@ -201,13 +200,3 @@ def _wait_until_ready(host: str, port: int) -> None:
 
 def _written(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _log_to(path: Path) -> None:
-    """The replica's own log, which outlives Ray's session folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(message)s"))
-    logger = logging.getLogger("millwright")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)

@@ -14,6 +14,7 @@ from time import perf_counter
 from starlette.routing import BaseRoute, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from serve.logs import REQUEST, About, trace_of
 from serve.metrics import Metrics
 from serve.problems import BusyError, problem_of
 
@@ -42,8 +43,9 @@ class Surface:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        began, identity = perf_counter(), _identity(scope)
-        scope["millwright.request_id"] = identity
+        began, about = perf_counter(), _about(scope)
+        identity = scope["millwright.request_id"] = about.request_id
+        REQUEST.set(about)  # each request has a context of its own
         scope["app"] = self  # then the router raises what it does not find
         status = 0
 
@@ -71,11 +73,14 @@ class Surface:
             self._metrics.observe("request_seconds", perf_counter() - began, route=route)
 
 
-def _identity(scope: Scope) -> str:
+def _about(scope: Scope) -> About:
+    identity, trace, parent = "", "", ""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
-            return str(value.decode())
-    return uuid.uuid4().hex
+            identity = value.decode()
+        elif name == b"traceparent":
+            trace, parent = trace_of(value)
+    return About(identity or trace or uuid.uuid4().hex, trace, parent)
 
 
 def _method(scope: Scope) -> str:
