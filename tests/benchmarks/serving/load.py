@@ -92,6 +92,8 @@ def _whole(data: bytearray) -> str | None:
         return None
     head = bytes(data[:end]).lower()
     at = head.find(b"content-length:")
+    if b"transfer-encoding: chunked" in head:
+        return head[9:12].decode() if data.endswith(b"\r\n0\r\n\r\n") else None
     if at < 0:
         raise ValueError(f"no length in {head!r}")
     length = int(head[at + 15 :].split(b"\r\n", 1)[0])

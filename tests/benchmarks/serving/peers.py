@@ -14,6 +14,11 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+try:
+    import litserve
+except ImportError:  # `make bench` installs it
+    litserve = None
+
 
 def session(model: str) -> Any:
     import onnxruntime as ort
@@ -43,23 +48,28 @@ def bare(model: str, port: int) -> None:
     uvicorn.run(bare_app(model), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
-def litserve(model: str, port: int) -> None:
-    import litserve
+class LitApi(litserve.LitAPI if litserve else object):  # type: ignore[misc]
+    """At the module's level: its worker is another process, to which it is pickled."""
 
-    class Api(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            self.loaded = session(model)
+    model_path = ""
 
-        def decode_request(self, request: Any) -> Any:
-            return np.array([window["values"] for window in request["windows"]], np.float32)
+    def setup(self, device: str) -> None:
+        self.loaded = session(self.model_path)
 
-        def predict(self, values: Any) -> Any:
-            return self.loaded.run(["hazard"], {"values": values})[0]
+    def decode_request(self, request: Any) -> Any:
+        return np.array([window["values"] for window in request["windows"]], np.float32)
 
-        def encode_response(self, hazard: Any) -> Any:
-            return {"hazard": hazard.tolist()}
+    def predict(self, values: Any) -> Any:
+        return self.loaded.run(["hazard"], {"values": values})[0]
 
-    server = litserve.LitServer(Api(api_path="/score"), accelerator="cpu", workers_per_device=1)
+    def encode_response(self, hazard: Any) -> Any:
+        return {"hazard": hazard.tolist()}
+
+
+def lit(model: str, port: int) -> None:
+    api = LitApi(api_path="/score")
+    api.model_path = model
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)
 
 
@@ -88,4 +98,4 @@ def rayserve(model: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    {"bare": bare, "litserve": litserve, "rayserve": rayserve}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    {"bare": bare, "litserve": lit, "rayserve": rayserve}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
