@@ -111,13 +111,8 @@ def survival_at(hazard: ArrayLike, edges: Sequence[float], time: ArrayLike) -> F
 
 def probability_within(hazard: ArrayLike, edges: Sequence[float], horizon: float) -> Float64:
     """Chance to fail within ``horizon`` life units [B]."""
-    result: Float64 = probabilities_within(hazard, edges, (horizon,))[:, 0]
+    result: Float64 = within(decay_of(hazard), edges, (horizon,))[:, 0]
     return result
-
-
-def probabilities_within(hazard: ArrayLike, edges: Sequence[float], horizons: Sequence[float]) -> Float64:
-    """Chance to fail within each of ``horizons`` [B, H]; ``1 - survival_at``, bit by bit."""
-    return within(decay_of(hazard), edges, horizons)
 
 
 def decay_of(hazard: ArrayLike) -> Float64:
@@ -127,7 +122,7 @@ def decay_of(hazard: ArrayLike) -> Float64:
 
 
 def within(decay: Float64, edges: Sequence[float], horizons: Sequence[float]) -> Float64:
-    """``probabilities_within``, where ``decay_of`` the hazards is known."""
+    """Chance to fail within each of ``horizons`` [B, H], from ``decay_of`` hazards: ``1 - survival_at``, bit by bit."""
     exposed = _exposed_until(tuple(edges), tuple(horizons))
     result: Float64 = np.subtract(1.0, np.exp(-(exposed * decay[:, None]).sum(axis=2)))
     return result

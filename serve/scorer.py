@@ -6,6 +6,7 @@ so no answer mixes two; a new bundle that does not load changes nothing but a me
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -91,6 +92,7 @@ class Scorer:
         self._models: dict[str, Model] = {}
         self._trials: dict[str, Trial] = {}
         self._states: dict[str, State] = {}
+        self._checks = itertools.count()
         self._said: dict[str, str] = {}  # the last failure of a plant, so that a log line comes once
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -143,9 +145,10 @@ class Scorer:
         return found
 
     def check(self) -> None:
-        """Score one empty window with every model's machinery. Raises where a model does not answer."""
-        for name in self.plants()[:1]:
-            model = self._models[name]
+        """Score one empty window with one plant's model, another's each time. Raises where it does not answer."""
+        models = list(self._models.values())
+        if models:
+            model = models[next(self._checks) % len(models)]
             model.predictor.hazard(model.empty_windows(1))
 
     def start(self) -> None:
@@ -198,6 +201,7 @@ class Scorer:
         else:
             self._trials.pop(name, None)  # the one before has ended, whether this one loads or not
             predictor = self._load(standing, name)
+            _comparable(predictor.spec, champion_model.spec)
         model = Model(champion_model.plant, standing, predictor, champion_model.state)
         seed_state(self._home, model.plant, model.state, span_us=model.span_us)
         self._trials[name] = Trial(pointer, model)
@@ -228,6 +232,16 @@ class Scorer:
         if name not in self._states:
             self._states[name] = State(self._home.of(name).state)
         return self._states[name]
+
+
+def _comparable(one: BundleSpec, other: BundleSpec) -> None:
+    """Raises InputError where lists of machines could not hold answers of both."""
+    found = [(spec.config.clock, dict(spec.config.hazard.horizons)) for spec in (one, other)]
+    if found[0] != found[1]:
+        raise InputError(
+            "The challenger answers another question", expected="the champion's clock and horizons", found=one.version,
+            where=f"plant {one.plant}", do="End the trial with `millwright challenge --end`",
+        )  # fmt: skip
 
 
 def warm(predictor: Predictor) -> None:
