@@ -13,14 +13,14 @@ from rich.text import Text
 
 from cluster import lineage
 from cluster.bundles import load
-from cluster.dossiers import Contender, Dossier
+from cluster.dossiers import Dossier
 from cluster.home import Home
 from cluster.places import place_of
 from cluster.registry import Champion, Tracking, bundle_folder, champion, register
 from cluster.report import Progress, Report, code_version
 from jobs.candidates import best_of_each_kind, choose, write_candidates
 from jobs.promotion import gate
-from jobs.promotion.record import IN_WORDS, begun, contender, judged, record
+from jobs.promotion.record import IN_WORDS, begun, judged, record, standing_contender
 from jobs.study import Candidate
 from models.bundle import Bundle
 from models.errors import GateError, InputError, MillwrightError
@@ -135,7 +135,7 @@ def _chosen(
         return before.dossier, None
     dossier = begun(bundle.spec, run_id=run_id, verdict="chosen" if before else "first", why=reason)
     finite = {kind: value for kind, value in scores.items() if abs(value) < float("inf")}
-    update = {"candidates": finite, "champion": _before(home, plant, before) if before else None}
+    update = {"candidates": finite, "champion": standing_contender(home, plant, before) if before else None}
     dossier = dossier.model_copy(update=update)
     record(home, dossier, tracking)
     return dossier.name, dossier.verdict
@@ -157,7 +157,7 @@ def _dossier(
         return begun(bundle.spec, run_id=run_id, verdict="first", why="no model answered before", reason=reason)
     champion, found = None, gate.not_judged(f"who answers now is not known. {before.unknown}")
     if standing is not None:
-        champion = _before(home, bundle.spec.plant, standing)
+        champion = standing_contender(home, bundle.spec.plant, standing)
         try:
             found = gate.judge(home, bundle.spec.plant, load(home, bundle.spec.plant, standing.path), bundle)
         except InputError as error:
@@ -167,14 +167,6 @@ def _dossier(
     dossier = judged(dossier, found, champion, share=settings.margin, least=settings.min_failures)
     forced = force and not ruling.passes
     return dossier.model_copy(update={"promoted": ruling.passes or forced, "forced": forced})
-
-
-def _before(home: Home, plant: str, standing: Champion) -> Contender:
-    """The champion before; only its name where its bundle cannot be read."""
-    try:
-        return contender(load(home, plant, standing.path).spec)
-    except InputError:
-        return Contender(version=standing.version, kind=standing.kind)
 
 
 def _refusal(home: Home, dossier: Dossier, standing: Champion | None) -> GateError:

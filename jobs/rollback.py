@@ -12,11 +12,10 @@ from rich.text import Text
 
 from cluster import dossiers, lineage
 from cluster.bundles import load
-from cluster.dossiers import Contender
 from cluster.home import Home
-from cluster.registry import Champion, Tracking, bundle_folder, register, standing_champion
+from cluster.registry import Tracking, bundle_folder, register, standing_champion
 from cluster.report import Progress, Report, code_version
-from jobs.promotion.record import begun, contender, record
+from jobs.promotion.record import begun, record, standing_contender
 from models.errors import InputError
 
 
@@ -52,7 +51,7 @@ def run(home: Home, *, progress: Progress, plant: str, reason: str | None = None
     with Tracking(home) as tracking:
         run_id = tracking.start(plant, f"{plant}/rollback", tags={"plant": plant, "code_version": code_version()})
         found = begun(bundle.spec, run_id=run_id, verdict="rolled-back", why=why, reason=(reason or "").strip())
-        found = found.model_copy(update={"champion": _left(home, plant, standing)})
+        found = found.model_copy(update={"champion": standing_contender(home, plant, standing)})
         path = record(home, found, tracking)
         register(
             home, plant, version=earlier.version, kind=bundle.spec.kind, folder=folder, run_id=run_id,
@@ -63,11 +62,3 @@ def run(home: Home, *, progress: Progress, plant: str, reason: str | None = None
         plant=plant, before=standing.version, after=earlier.version, dossier=str(path),
         seconds=time.monotonic() - began,
     )  # fmt: skip
-
-
-def _left(home: Home, plant: str, standing: Champion) -> Contender:
-    """Who is left; only the name where the bundle cannot be read, which may be why."""
-    try:
-        return contender(load(home, plant, standing.path).spec)
-    except InputError:
-        return Contender(version=standing.version, kind=standing.kind)

@@ -62,7 +62,6 @@ class Operation:
     query: Sequence[tuple[str, dict[str, Any], str]] = ()
     status: int = 200  # what it answers when all is well
     secured: bool = True
-    described: bool = True
 
     def route(self) -> Route:
         return Route(self.path, Answering(self.endpoint), methods=[self.method])
@@ -79,12 +78,11 @@ def flag(request: Request, name: str, default: bool) -> bool:
 
 
 def description(operations: Iterable[Operation], *, title: str, version: str, text: str) -> dict[str, Any]:
-    """OpenAPI 3.1 of the operations that are ``described``."""
+    """OpenAPI 3.1 of the operations."""
     paths: dict[str, dict[str, Any]] = {}
     schemas: dict[str, Any] = {}
     for operation in operations:
-        if operation.described:
-            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "description": text},

@@ -60,7 +60,7 @@ class Tokens:
                 "The identity provider's keys cannot be read", expected="a JSON Web Key Set", found=str(error)[:200],
                 where=where, do="Correct serve.jwt.keys",
             ) from error  # fmt: skip
-        self._keys = {key.key_id: key for key in found.keys if key.key_type != "oct"}
+        self._keys = {key.key_id: key for key in found.keys}
         self._read = mark
         self._known.clear()  # a key that is gone signs nothing any more
 

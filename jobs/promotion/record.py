@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster import lineage
+from cluster.bundles import load
 from cluster.dossiers import Contender, Dossier, Interval, Outcome, Slice, keep, whoever
 from cluster.home import Home
-from cluster.registry import Tracking
+from cluster.registry import Champion, Tracking
 from cluster.report import code_version
 from jobs.promotion.gate import Judged, interval
+from models.errors import InputError
 from models.spec import BundleSpec
 
 IN_WORDS: dict[Outcome, str] = {
@@ -30,6 +32,14 @@ def contender(spec: BundleSpec) -> Contender:
         code_version=spec.lineage.code_version, created_at=spec.lineage.created_at,
         num_failures_trained_on=spec.num_failures_trained_on,
     )  # fmt: skip
+
+
+def standing_contender(home: Home, plant: str, standing: Champion) -> Contender:
+    """Who answers now; only the name where the bundle cannot be read."""
+    try:
+        return contender(load(home, plant, standing.path).spec)
+    except InputError:
+        return Contender(version=standing.version, kind=standing.kind)
 
 
 def begun(spec: BundleSpec, *, run_id: str, verdict: Outcome, why: str, reason: str = "") -> Dossier:

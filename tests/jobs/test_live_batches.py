@@ -23,6 +23,7 @@ from jobs.ingest import run as ingest
 from jobs.ingesting import live
 from jobs.ingesting.plan import plans
 from models.source import MachineFrom, SensorColumn, SourceDescription, Stream, TimeFormat
+from tests.jobs.deaths import death_at
 from tests.jobs.live_broker import T0, at, line
 
 
@@ -87,22 +88,13 @@ STEPS = [
 @pytest.mark.parametrize(("module", "step"), STEPS, ids=lambda value: value if isinstance(value, str) else "")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_death_at_any_step_is_finished_with_the_same_rows(
-    home: Home, monkeypatch: pytest.MonkeyPatch, module: object, step: str, after: bool
+    home: Home, module: object, step: str, after: bool
 ) -> None:
     spooled(home, ("M1", {"ts": at(0), "rpm": 1}))
     messages = [("M1", {"ts": at(1), "rpm": 2}), ("M3", {"ts": at(1), "rpm": 3}), ("M1", {"ts": "never"}),
                 ("M1", {"ts": at(0), "rpm": 9})]  # fmt: skip
-    real = getattr(module, step)
-
-    def dies(*given: object, **more: object) -> object:
-        if after:
-            real(*given, **more)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as broken:
-        broken.setattr(module, step, dies)
-        with pytest.raises(KeyboardInterrupt):
-            spooled(home, *messages)  # type: ignore[arg-type]
+    with death_at(module, step, after=after):
+        spooled(home, *messages)  # type: ignore[arg-type]
     again = Batches(home, home.source("p"), Silent())
     again.commit_next(most=1000, upto=again.next)
     assert rows(home) == [("M1", 0.0, None, 9.0), ("M1", 1.0, None, 2.0), ("M3", 1.0, None, 3.0)]

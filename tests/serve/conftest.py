@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ from models.source import CsvFormat, SensorColumn, SourceDescription, Stream, Ti
 from models.spec import BundleSpec, Lineage, Usual
 from models.windows import CONTEXT, Channel, channels_of
 from serve.api import create_app
+from serve.listener import bound
+from serve.server import Server
 from serve.service import Service, open_service
 
 LENGTH, EDGES = 8, (12.0, 24.0, 48.0, 168.0)
@@ -150,6 +152,20 @@ class Caller:
         await self.app(scope, receive, send)
         found = {k.decode().lower(): v.decode() for k, v in sent[0]["headers"]}
         return Answer(sent[0]["status"], found, b"".join(m.get("body", b"") for m in sent[1:]))
+
+
+@contextmanager
+def listening_server(app: Any, *, grace_s: float = 1.0) -> Iterator[tuple[Server, int]]:
+    """The application behind a real socket; the server and its port."""
+    sock = bound("127.0.0.1", 0)
+    sock.setblocking(False)
+    sock.listen()
+    server = Server(app, sock)
+    server.start()
+    try:
+        yield server, sock.getsockname()[1]
+    finally:
+        server.stop(grace_s)
 
 
 @pytest.fixture

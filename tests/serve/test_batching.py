@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.home import Home
+from models.predict import window_digest
 from models.predictor import Scored
 from serve.batching import INLINE_WINDOWS, Batcher, seen
 from serve.service import Service
@@ -56,6 +57,10 @@ def test_a_call_is_never_larger_than_what_may_hold_up_the_loop(predictor: Any) -
     counting.calls.clear()
     asyncio.run(together(Batcher(counting), [windows(INLINE_WINDOWS + 1)]))  # type: ignore[arg-type]
     assert counting.calls == [INLINE_WINDOWS + 1]
+    many = windows(2 * INLINE_WINDOWS + 5)
+    alone = np.concatenate([predictor.hazard(one[None]) for one in many])
+    np.testing.assert_allclose(predictor.hazard(np.stack(many)), alone, rtol=1e-5)
+    assert [each.digest for each in asyncio.run(Batcher(predictor).see(many))] == list(map(window_digest, many))
 
 
 def test_a_model_that_fails_tells_all_and_goes_on(predictor: Any) -> None:

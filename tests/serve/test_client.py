@@ -15,8 +15,8 @@ import pytest
 from serve.api import create_app
 from serve.client import Client, ServiceError
 from serve.listener import bound
-from serve.server import Server
 from serve.service import Service
+from tests.serve.conftest import listening_server
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{"plants": []}'
 BUSY = (
@@ -27,13 +27,8 @@ BUSY = (
 
 @pytest.fixture
 def port(service: Service) -> Iterator[int]:
-    sock = bound("127.0.0.1", 0)
-    sock.setblocking(False)
-    sock.listen()
-    server = Server(create_app(service), sock)
-    server.start()
-    yield sock.getsockname()[1]
-    server.stop(1)
+    with listening_server(create_app(service)) as (_, found):
+        yield found
 
 
 @contextmanager

@@ -31,6 +31,16 @@ while True:
 """
 
 
+# Prints how many descriptors it was given.
+ASKING = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.settimeout(5)
+    asking.connect("\\0" + sys.argv[1])
+    print(len(socket.recv_fds(asking, 1, 1)[1]))
+"""
+
+
 def answering(name: str, port: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", ANSWERING, name, str(port)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -79,6 +89,16 @@ def test_a_process_that_hangs_takes_no_connection_from_the_others() -> None:
             for child in (hanging, well):
                 child.kill()
                 child.wait(10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_of_the_machine_is_given_nothing() -> None:
+    port = free_port()
+    stranger = f"import array, encodings.idna, os, socket\nos.setgid(65534); os.setuid(65534)\n{ASKING}"
+    with listening("127.0.0.1", port) as name:
+        for code, expected in ((ASKING, "1"), (stranger, "0")):
+            command = [sys.executable, "-c", code, name]
+            assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
 
 
 def test_where_nobody_hands_out_a_socket_one_of_its_own_is_made() -> None:

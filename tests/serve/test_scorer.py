@@ -12,10 +12,15 @@ import pytest
 
 from cluster.home import Home
 from cluster.registry import Champion, champion
+from cluster.report import Silent
+from cluster.sources import write_source
 from cluster.storage import EVENTS, MACHINES, append_once, read_readings, readings_schema
+from jobs.ingest import run as ingest
 from models.errors import GateError, NotFoundError
+from models.source import MachineFrom
 from serve.cuts import cut
-from serve.service import Service
+from serve.service import Service, open_service
+from tests.serve.conftest import describe
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -47,6 +52,39 @@ def test_a_plant_that_gets_its_first_champion_is_served(
     champion_of(plant_home, "quarry")
     assert service.scorer.refresh() == ["quarry"]
     assert service.scorer.plants() == ["mill", "quarry"]
+
+
+def test_new_data_and_an_edited_description_reach_a_service_that_runs(
+    home: Home, tmp_path: Path, champion_of: Callable[..., Path]
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.csv").write_text("t,machine,oil_degF,vib\n2025-06-01T00:00:00Z,m1,,1.5\n")
+    (stream,) = describe("mill").streams
+    stream = stream.model_copy(update={"machine": MachineFrom(column="machine")})
+    source = describe("mill").model_copy(update={"root": str(raw), "streams": (stream,)})
+    write_source(home.of("mill").source, source)
+    ingest(home, plant="mill", progress=Silent(), spread=map)
+    champion_of(home, "mill")
+    service = open_service(home, now_us=lambda: 0)
+    before = service.scorer.model("mill")
+    service.scorer.refresh()
+    assert service.scorer.model("mill") is before  # nothing has changed
+    (raw / "b.csv").write_text("t,machine,oil_degF,vib\n2025-06-01T01:00:00Z,m2,,2.5\n")
+    ingest(home, plant="mill", progress=Silent(), spread=map)
+    service.scorer.refresh()
+    after = service.scorer.model("mill")
+    assert after.plant.version != before.plant.version
+    assert [latest.machine for latest in after.state.machines()] == ["m1", "m2"]
+    assert after.predictor is before.predictor
+    inches = stream.sensors["vib"].model_copy(update={"unit": "in/s"})
+    edited = stream.model_copy(update={"sensors": stream.sensors | {"vib": inches}})
+    write_source(home.of("mill").source, source.model_copy(update={"streams": (edited,)}))
+    service.scorer.refresh()
+    scale = service.scorer.model("mill").plant.scale("vib")
+    assert scale is not None
+    assert scale.factor == pytest.approx(25.4)
+    service.close()
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "bundle.json", "manifest.json"])

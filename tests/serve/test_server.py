@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -18,10 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve import server as server_module
-from serve.listener import bound
 from serve.metrics import Metrics
 from serve.middleware import Surface
-from serve.server import Server
+from tests.serve.conftest import listening_server
 
 
 class Waiting:
@@ -41,19 +39,6 @@ class Waiting:
         while not self.go.is_set():
             await asyncio.sleep(0.01)
         return Response("done")
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[tuple[Server, int]]:
-    sock = bound("127.0.0.1", 0)
-    sock.setblocking(False)
-    sock.listen()
-    made = Server(app, sock)
-    made.start()
-    try:
-        yield made, sock.getsockname()[1]
-    finally:
-        made.stop(0.1)
 
 
 @contextmanager
@@ -88,7 +73,7 @@ GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def test_a_connection_is_kept_and_requests_may_follow_each_other_unanswered() -> None:
-    with serving(Waiting().app) as (_, port), connected(port) as sock:
+    with listening_server(Waiting().app) as (_, port), connected(port) as sock:
         for _ in range(3):
             sock.sendall(GET % b"/")
             assert answer(sock).startswith(b"HTTP/1.1 200 OK\r\ndate: ")
@@ -101,7 +86,7 @@ def test_a_connection_is_kept_and_requests_may_follow_each_other_unanswered() ->
 @pytest.mark.parametrize("before", [b"", b"GET / HT", GET % b"/" + b"POST / HTTP/1.1\r\nHo"])
 def test_a_head_that_does_not_come_ends_its_connection(monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
     monkeypatch.setattr(server_module, "HEAD_S", 0.3)
-    with serving(Waiting().app) as (_, port), connected(port) as sock:
+    with listening_server(Waiting().app) as (_, port), connected(port) as sock:
         sock.sendall(before)
         if before.startswith(GET % b"/"):
             assert answer(sock)[9:12] == b"200"
@@ -111,7 +96,7 @@ def test_a_head_that_does_not_come_ends_its_connection(monkeypatch: pytest.Monke
 
 
 def test_a_head_that_never_ends_is_refused() -> None:
-    with serving(Waiting().app) as (_, port), connected(port) as sock:
+    with listening_server(Waiting().app) as (_, port), connected(port) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n")
         try:
             for number in range(200):
@@ -125,13 +110,13 @@ def test_a_head_that_never_ends_is_refused() -> None:
 
 
 def test_what_is_no_http_is_refused() -> None:
-    with serving(Waiting().app) as (_, port), connected(port) as sock:
+    with listening_server(Waiting().app) as (_, port), connected(port) as sock:
         sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS to a plain port\r\n\r\n")
         assert answer(sock)[9:12] == b"400"
 
 
 def test_a_long_body_is_read_as_fast_as_it_is_used() -> None:
-    with serving(Waiting().app) as (_, port), connected(port) as sock:
+    with listening_server(Waiting().app) as (_, port), connected(port) as sock:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (8 << 20)
         threading.Thread(target=sock.sendall, args=(head + b"a" * (8 << 20),)).start()
         assert answer(sock).endswith(b"8388608")
@@ -139,7 +124,7 @@ def test_a_long_body_is_read_as_fast_as_it_is_used() -> None:
 
 def test_more_than_a_replica_takes_is_told_to_come_again_but_health_and_metrics_are_answered() -> None:
     waiting = Waiting(in_flight=2)
-    with serving(waiting.app) as (_, port), ThreadPoolExecutor(2) as pool:
+    with listening_server(waiting.app) as (_, port), ThreadPoolExecutor(2) as pool:
         held = [pool.submit(_get, port, b"/wait") for _ in range(2)]
         assert all(waiting.begun.acquire(timeout=10) for _ in range(2))
         refused = _get(port, b"/")
@@ -154,7 +139,7 @@ def test_more_than_a_replica_takes_is_told_to_come_again_but_health_and_metrics_
 
 def test_an_ending_answers_what_it_has_and_takes_nothing_new() -> None:
     waiting = Waiting()
-    with serving(waiting.app) as (server, port), ThreadPoolExecutor(2) as pool, connected(port) as idle:
+    with listening_server(waiting.app) as (server, port), ThreadPoolExecutor(2) as pool, connected(port) as idle:
         idle.sendall(GET % b"/")
         answer(idle)
         held = pool.submit(_get, port, b"/wait")
@@ -170,7 +155,7 @@ def test_an_ending_answers_what_it_has_and_takes_nothing_new() -> None:
 
 def test_too_many_connections_wait_for_one_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "MOST_CONNECTIONS", 2)
-    with serving(Waiting().app) as (_, port), connected(port) as one, connected(port) as two:
+    with listening_server(Waiting().app) as (_, port), connected(port) as one, connected(port) as two:
         for sock in (one, two):
             sock.sendall(GET % b"/")
             assert answer(sock)[9:12] == b"200"
@@ -188,7 +173,7 @@ def test_its_loop_can_be_asked_whether_it_lives() -> None:
     async def alive() -> str:
         return threading.current_thread().name
 
-    with serving(Waiting().app) as (server, _):
+    with listening_server(Waiting().app) as (server, _):
         assert server.call(alive()).result(5) == "millwright-http"
 
 

@@ -6,8 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from cluster.report import Silent
 from jobs import challenge
 from models.errors import InputError, NotFoundError
 from serve.api import create_app
-from serve.listener import bound
-from serve.server import Server
 from serve.service import Service
+from tests.serve.conftest import listening_server
 
 PLANT = "/v1/plants/mill"
 MACHINES = [f"m{number}" for number in range(12)]
@@ -52,25 +50,12 @@ class Client:
         connection.close()
 
 
-@contextmanager
-def serving(service: Service) -> Iterator[int]:
-    sock = bound("127.0.0.1", 0)
-    sock.setblocking(False)
-    sock.listen()
-    server = Server(create_app(service), sock)
-    server.start()
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        server.stop(1)
-
-
 def test_a_new_champion_is_taken_over_under_load_without_a_failed_or_mixed_answer(
     service: Service, plant_home: Home, champion_of: Callable[..., Path], new_key: Callable[..., str], rows: Any
 ) -> None:
     body = json.dumps({"readings": [row | {"machine": m} for m in MACHINES for row in rows(2)]}).encode()
     stop, key = threading.Event(), new_key("read", "write")
-    with serving(service) as port:
+    with listening_server(create_app(service)) as (_, port):
         clients = [Client(port, key, body, stop) for _ in range(4)]
         threads = [threading.Thread(target=client.run) for client in clients]
         for thread in threads:
@@ -167,7 +152,7 @@ def test_in_the_shadow_it_is_heard_by_the_journal_alone(
     on_trial(plant_home, champion_of, 0.0)
     service.scorer.refresh()
     service.start()
-    with serving(service) as port:
+    with listening_server(create_app(service)) as (_, port):
         assert posted(port, call.key, {"readings": rows(9)})["model"]["version"] == "v1"
         assert counted(service, 'millwright_shadowed_total{model_version="v2",plant="mill"} 1.0')
     service.close()
@@ -183,7 +168,7 @@ def test_a_model_on_trial_that_fails_disturbs_nobody(
     trial = service.scorer.trial("mill")
     assert trial is not None
     trial.model.predictor._score = lambda values: 1 / 0
-    with serving(service) as port:
+    with listening_server(create_app(service)) as (_, port):
         assert posted(port, call.key, {"readings": rows(9)})["model"]["version"] == "v1"
         assert counted(service, "millwright_shadow_dropped_total 1.0")
 
@@ -199,6 +184,25 @@ def test_a_model_on_trial_that_does_not_load_leaves_all_to_the_champion(
     (plant_home.registry / "challengers" / "mill.json").write_text("{")
     service.scorer.refresh()
     assert service.scorer.trial("mill") is None
+
+
+def test_a_challenger_that_answers_another_question_leaves_all_to_the_champion(
+    service: Service, plant_home: Home, champion_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_trial(plant_home, champion_of, 1.0)
+    champion, real = service.scorer.model("mill"), service.scorer._load
+    other = {"24h": 24.0, "48h": 48.0}
+
+    def of_other_horizons(pointer: Any, name: str) -> Any:
+        found = real(pointer, name)
+        hazard = found.spec.config.hazard.model_copy(update={"horizons": other})
+        found.spec = found.spec.model_copy(update={"config": found.spec.config.model_copy(update={"hazard": hazard})})
+        return found
+
+    monkeypatch.setattr(service.scorer, "_load", of_other_horizons)
+    service.scorer.refresh()
+    assert service.scorer.trial("mill") is None
+    assert service.scorer.model("mill") is champion
 
 
 def test_a_trial_is_begun_widened_and_ended_by_a_verb(plant_home: Home, champion_of: Callable[..., Path]) -> None:
