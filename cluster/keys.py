@@ -182,7 +182,7 @@ class KeysReport(Report):
 
     action: Literal["add", "list", "revoke"]
     key: str | None = None
-    keys: tuple[dict[str, str | list[str] | float | None], ...] = ()
+    keys: tuple[dict[str, str | list[str] | int | float | None], ...] = ()
 
     def render(self) -> RenderableType:
         columns = ("name", "id", "plants", "roles", "created", "revoked", "requests/s", "MB", "windows")
@@ -238,7 +238,7 @@ def run(
     return KeysReport(action=action, key=text, keys=lines, seconds=time.monotonic() - began)
 
 
-def _line(key: Key) -> dict[str, str | list[str] | float | None]:
+def _line(key: Key) -> dict[str, str | list[str] | int | float | None]:
     return {
         "name": key.name, "id": key.id, "plants": list(key.plants), "roles": list(key.roles),
         "created_at": key.created_at, "revoked_at": key.revoked_at, **vars(key.limits),
