@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -72,9 +73,12 @@ def explain(model: RiskModel, values_WC: NDArray[np.float32]) -> Explanation:
         model.occluded(values_WC) if isinstance(model, Occluding) else in_batch(model, values_WC)
     )
     parts = allocate(risk, usual_risk, occluded_C)
+    life_unit, newest_C = spec.config.clock.life_unit, _newest(values_WC)
     found = [
-        _reason(channel, float(part), values_WC[:, i], float(usual_C[i]), spec.config.clock.life_unit)
-        for i, (channel, part) in enumerate(zip(spec.channels, parts, strict=True))
+        _reason(channel, part, value, usual, life_unit)
+        for channel, part, value, usual in zip(
+            spec.channels, parts.tolist(), newest_C.tolist(), usual_C.tolist(), strict=True
+        )
     ]
     return Explanation(risk, usual_risk, tuple(sorted(found, key=lambda r: -abs(r["contribution"]))))
 
@@ -118,7 +122,9 @@ def allocate(risk: float, usual_risk: float, occluded_C: Values) -> Values:
     log-odds, where the effects of sensors come closest to adding up, then scaled to probability.
     """
     total = risk - usual_risk
-    logit, logit_usual, logit_C = _logit(risk), _logit(usual_risk), _logit_of(occluded_C)
+    clipped = np.clip(np.array([risk, usual_risk, *occluded_C]), 1e-9, 1.0 - 1e-9)
+    logit_all = np.log(clipped) - np.log1p(-clipped)
+    logit, logit_usual, logit_C = float(logit_all[0]), float(logit_all[1]), logit_all[2:]
     part_C = logit - logit_C
     left_over = (logit - logit_usual) - part_C.sum()
     weight_C = np.abs(part_C)
@@ -134,9 +140,17 @@ def allocate(risk: float, usual_risk: float, occluded_C: Values) -> Values:
     return found
 
 
-def _reason(channel: Channel, part: float, column_W: NDArray[np.float32], usual: float, life_unit: str) -> Reason:
-    known = column_W[np.isfinite(column_W)]
-    value = float(known[-1]) if len(known) else None
+def _newest(values_WC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The newest value of each channel [C], NaN where there is none."""
+    newest_C = np.where(np.isfinite(values_WC[-1]), values_WC[-1], np.nan)
+    for index in np.flatnonzero(np.isnan(newest_C)):
+        known = values_WC[np.isfinite(values_WC[:, index]), index]
+        newest_C[index] = known[-1] if len(known) else np.nan
+    return newest_C
+
+
+def _reason(channel: Channel, part: float, newest: float, usual: float, life_unit: str) -> Reason:
+    value = newest if math.isfinite(newest) else None
     expected = usual if math.isfinite(usual) else None
     unit = life_unit if channel.unit == "life" else channel.unit
     usual_text = _written(expected, unit if value is None else "")
@@ -144,6 +158,7 @@ def _reason(channel: Channel, part: float, column_W: NDArray[np.float32], usual:
     return Reason(sensor=channel.name, contribution=part, value=value, usual=expected, unit=unit, text=text)
 
 
+@cache
 def _spoken(name: str) -> str:
     known = {"since_service": "time since service", "errors_24h": "errors in the last 24 h"}
     what, _, which = name.partition(".")
@@ -156,15 +171,6 @@ def _spoken(name: str) -> str:
 def _written(value: float | None, unit: str) -> str:
     if value is None:
         return "unknown"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 or value == 0 else 3
-    return f"{value:.{digits}f}" + (f" {unit}" if unit not in ("", "1") else "")
-
-
-def _logit(probability: float) -> float:
-    return float(_logit_of(np.array([probability]))[0])
-
-
-def _logit_of(probability: Values) -> Values:
-    clipped = np.clip(probability, 1e-9, 1.0 - 1e-9)
-    found: Values = np.log(clipped) - np.log1p(-clipped)
-    return found
+    size = abs(value)
+    text = f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 1 or value == 0 else f"{value:.3f}"
+    return text if unit in ("", "1") else f"{text} {unit}"
