@@ -48,4 +48,5 @@ class ServeSettings(Frozen):
     max_windows: int = Field(4096, ge=1)  # in one `score` request
     journal_rows: int = Field(20_000, ge=1)  # predictions that may wait for the journal
     model_poll_s: float = Field(2.0, gt=0)  # how often a replica looks for a new champion
+    price_per_hour: float = Field(0.0, ge=0)  # of one replica, in your currency: its share of a machine, power, people
     jwt: JwtSettings | None = None

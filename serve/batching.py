@@ -7,7 +7,7 @@ is scored at once, and the more come while a batch is scored, the larger is the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,15 +33,17 @@ _Waiting = tuple[Float | Sequence[Float], asyncio.Future[list[Seen]]]
 
 @dataclass
 class Batcher:
-    """One model's. Only the loop that answers requests may use it."""
+    """One model's; ``observe`` is told how many windows each call has. Only the loop that answers requests may use it."""
 
     predictor: Predictor
+    observe: Callable[[int], None] = lambda num_windows: None
     _waiting: list[_Waiting] = field(default_factory=list)
 
     async def see(self, windows: Float | Sequence[Float]) -> list[Seen]:
         """Each window [W, C], in order. Raises what the model raises."""
         if len(windows) > INLINE_WINDOWS:
             whole = windows if isinstance(windows, np.ndarray) else np.stack(windows)
+            self.observe(len(whole))
             return await asyncio.to_thread(seen, self.predictor, whole)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Seen]] = loop.create_future()
@@ -60,8 +62,10 @@ class Batcher:
             self._answer(some)
 
     def _answer(self, some: list[_Waiting]) -> None:
+        whole = np.stack([window for windows, _ in some for window in windows])
+        self.observe(len(whole))
         try:
-            found = seen(self.predictor, np.stack([window for windows, _ in some for window in windows]))
+            found = seen(self.predictor, whole)
         except Exception as error:  # each request says so itself
             for _, future in some:
                 if not future.done():

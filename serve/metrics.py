@@ -35,7 +35,9 @@ TABLE: dict[str, Metric] = {
     "requests": Metric("counter", "Answered requests.", ("route", "method", "status")),
     "request_seconds": Metric("histogram", "From the request's head to the answer's end.", ("route",)),
     "stage_seconds": Metric("histogram", "Parts of a request: parse, store, window, score, answer.", ("stage",)),
+    "in_flight": Metric("gauge", "Requests that are worked on now."),
     "windows": Metric("histogram", "Windows scored in one request.", ("plant",), _COUNTS),
+    "batch": Metric("histogram", "Windows scored in one call of a model, of whatever requests.", ("plant",), _COUNTS),
     "readings": Metric("counter", "Rows of readings acknowledged.", ("plant",)),
     "predictions": Metric("counter", "Predictions answered.", ("plant", "model_version")),
     "shadowed": Metric("counter", "Predictions of models on trial, for the journal alone.", ("plant", "model_version")),
@@ -46,6 +48,7 @@ TABLE: dict[str, Metric] = {
     "journal_dropped": Metric("counter", "Predictions that the journal lost: queue full, or not writable."),
     "models": Metric("gauge", "Models in memory."),
     "model_loads": Metric("counter", "Champions loaded, by result; a failure keeps the last good one.", ("result",)),
+    "cost": Metric("counter", "What replicas have cost, idle or not, by serve.price_per_hour, in its currency."),
     "refused": Metric("counter", "Requests refused for their key.", ("reason",)),
 }
 
@@ -115,6 +118,12 @@ class Metrics:
         metric = self._labelled(name, labels)
         assert isinstance(metric, Histogram), name
         metric.observe(value)
+
+    def follow(self, name: str, value: Callable[[], float]) -> None:
+        """Ask for the gauge's value when somebody looks."""
+        metric = self._found[name]
+        assert isinstance(metric, Gauge), name
+        metric.set_function(value)
 
     def stage(self, stage: str) -> Stage:
         """Time a part of a request."""

@@ -39,6 +39,7 @@ class Surface:
         self._router = Router(self.routes, redirect_slashes=False)
         self._metrics, self._in_flight = metrics, in_flight
         self._now = 0
+        metrics.follow("in_flight", lambda: self._now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

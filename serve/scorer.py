@@ -40,14 +40,11 @@ class Model:
     champion: Champion
     predictor: Predictor
     state: State
+    batcher: Batcher
 
     @property
     def spec(self) -> BundleSpec:
         return self.predictor.spec
-
-    @cached_property
-    def batcher(self) -> Batcher:
-        return Batcher(self.predictor)
 
     @cached_property
     def sensors(self) -> tuple[str, ...]:
@@ -181,7 +178,7 @@ class Scorer:
         plant = self._current_plant(name, current)
         if not fresh and current is not None and plant is current.plant:
             return False
-        model = Model(plant, pointer, predictor, self._state(name))
+        model = Model(plant, pointer, predictor, self._state(name), self._batcher(name, predictor))
         seed_state(self._home, plant, model.state, span_us=model.span_us)
         self._models = self._models | {name: model}
         return fresh
@@ -202,7 +199,9 @@ class Scorer:
             self._trials.pop(name, None)  # the one before has ended, whether this one loads or not
             predictor = self._load(standing, name)
             _comparable(predictor.spec, champion_model.spec)
-        model = Model(champion_model.plant, standing, predictor, champion_model.state)
+        model = Model(
+            champion_model.plant, standing, predictor, champion_model.state, self._batcher(name, predictor)
+        )
         seed_state(self._home, model.plant, model.state, span_us=model.span_us)
         self._trials[name] = Trial(pointer, model)
         return True
@@ -227,6 +226,9 @@ class Scorer:
         if current is not None and is_current(self._home, current.plant):
             return current.plant
         return load_plant(self._home, name)
+
+    def _batcher(self, name: str, predictor: Predictor) -> Batcher:
+        return Batcher(predictor, lambda num_windows: self._metrics.observe("batch", num_windows, plant=name))
 
     def _state(self, name: str) -> State:
         if name not in self._states:

@@ -235,6 +235,19 @@ def _delivered(delivery: Delivery) -> list[Cause]:
     return causes
 
 
+def paid(price_per_hour: float, metrics: Metrics, clock: Callable[[], float]) -> Callable[[], None]:
+    """Counts what the time since the last call cost; ``clock`` tells seconds."""
+    before = clock()
+
+    def count() -> None:
+        nonlocal before
+        now = clock()
+        metrics.count("cost", (now - before) / 3600 * price_per_hour)
+        before = now
+
+    return count
+
+
 def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
     """Everything a replica needs, loaded and warm, without its background threads."""
     settings, metrics = home.settings.serve, Metrics(home.run / METRICS)
@@ -245,7 +258,8 @@ def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
         access.refresh()
     except InputError as error:  # the provider may be away; keys of ours open what they open
         log.error("%s", error)
-    scorer = Scorer(home, metrics, also=(access.refresh, metrics.leave))
+    cost = paid(settings.price_per_hour, metrics, time.monotonic)
+    scorer = Scorer(home, metrics, also=(access.refresh, cost, metrics.leave))
     scorer.refresh()
     journal = Journal(to_delta(home), metrics, max_rows=settings.journal_rows)
     return Service(settings, access=access, scorer=scorer, journal=journal, metrics=metrics, now_us=now_us)

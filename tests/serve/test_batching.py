@@ -44,9 +44,9 @@ def predictor(service: Service, plant_home: Home) -> Any:
 
 
 def test_requests_of_one_turn_are_one_call_and_each_gets_its_own(predictor: Any) -> None:
-    counting, groups = Counting(predictor), [windows(n, n) for n in (1, 3, 1, 2)]
-    found = asyncio.run(together(Batcher(counting), groups))  # type: ignore[arg-type]
-    assert counting.calls == [7]
+    counting, groups, told = Counting(predictor), [windows(n, n) for n in (1, 3, 1, 2)], list[int]()
+    found = asyncio.run(together(Batcher(counting, told.append), groups))  # type: ignore[arg-type]
+    assert counting.calls == told == [7]
     assert found == [seen(predictor, np.stack(group)) for group in groups]
 
 
