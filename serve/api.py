@@ -26,7 +26,7 @@ from serve.bodies import media_type, parsed, read_body
 from serve.metrics import CONTENT_TYPE
 from serve.middleware import Surface
 from serve.open_inference import operations as open_inference
-from serve.operations import AS_OF, JSON, OF_BODY, OF_KEY, REASONS, Endpoint, Operation, description, flag
+from serve.operations import AS_OF, JSON, OF_BODY, OF_KEY, REASONS, Answering, Endpoint, Operation, description, flag
 from serve.problems import NotYetError
 from serve.schemas import LAST_US, checked_machine, parse_readings, parse_time
 from serve.scorer import Model
@@ -55,9 +55,9 @@ ABOUT = "Failure probability and remaining useful life of machines, from their s
 def create_app(service: Service, *, open_metrics: bool = True) -> Surface:
     """The application on a service. ``open_metrics`` answers ``/metrics`` without a key."""
     made = [*_readings(service), *_windows(service), *open_inference(service, opened), *_machines(service)]
-    made += _later(service)
     about = description(made, title="Millwright", version=code_version(), text=ABOUT)
-    routes = [*(operation.route() for operation in made), *_open_pages(service, open_metrics, orjson.dumps(about))]
+    answering = [operation.route() for operation in made] + [*_later(service)]
+    routes = [*answering, *_open_pages(service, open_metrics, orjson.dumps(about))]
     return Surface(routes, service.metrics, in_flight=service.settings.in_flight)
 
 
@@ -119,12 +119,12 @@ def _readings(service: Service) -> Iterator[Operation]:
         """Append readings of many machines, each row naming its own; one prediction a machine."""
         return answered({"predictions": await taken(request, None)})
 
-    body = {JSON: doc.Readings}
-    for path, endpoint, answer in (
-        ("/v1/plants/{plant}/machines/{machine}/readings", of_machine, doc.Prediction),
-        ("/v1/plants/{plant}/readings", of_machines, doc.Predictions),
+    query = (REASONS, AS_OF)
+    for path, endpoint, answer, body in (
+        ("/v1/plants/{plant}/machines/{machine}/readings", of_machine, doc.Prediction, doc.Readings),
+        ("/v1/plants/{plant}/readings", of_machines, doc.Predictions, doc.ReadingsOfMachines),
     ):
-        yield Operation("POST", path, endpoint, "readings", answer, OF_BODY, body, (REASONS, AS_OF))
+        yield Operation("POST", path, endpoint, "readings", answer, OF_BODY, {JSON: body}, query)
 
 
 def _windows(service: Service) -> Iterator[Operation]:
@@ -168,7 +168,7 @@ def _machines(service: Service) -> Iterator[Operation]:
         return answered(await service.machine(model, name, as_of_us=at, with_reasons=reasons))
 
     one = "/v1/plants/{plant}/machines/{machine}"
-    yield Operation("GET", "/v1/plants", plants, "machines", doc.Plants, (401,))
+    yield Operation("GET", "/v1/plants", plants, "machines", doc.Plants, (401, 429, 503))
     yield Operation("GET", "/v1/plants/{plant}/machines", machines, "machines", doc.Machines, OF_KEY)
     yield Operation("GET", one, machine, "machines", doc.MachineState, OF_KEY, query=(REASONS, AS_OF))
 
@@ -179,15 +179,14 @@ def _line(service: Service, plant: str) -> dict[str, Any]:
     return line | ({"challenger": trial.challenger.version, "share": trial.challenger.share} if trial else {})
 
 
-def _later(service: Service) -> Iterator[Operation]:
-    """Routes whose part is not built: they check the key and say what is missing."""
+def _later(service: Service) -> Iterator[Route]:
+    """Routes whose part is not built, and which no description lists: they check the key and say what is missing."""
 
     def refuse(part: str, role: Role) -> Endpoint:
         async def later(request: Request) -> Response:
             opened(service, request, request.path_params["plant"], role)
             raise NotYetError("Not built yet", expected=LATER[part])
 
-        later.__doc__ = f"Not built yet: {LATER[part]}."
         return later
 
     for method, path, part, role in (
@@ -196,8 +195,7 @@ def _later(service: Service) -> Iterator[Operation]:
         ("GET", "/v1/plants/{plant}/cases", "cases", "read"),
         ("POST", "/v1/plants/{plant}/cases/{case}/decision", "cases", "write"),
     ):
-        endpoint = refuse(part, role)  # type: ignore[arg-type]
-        yield Operation(method, path, endpoint, "later", doc.Problem, OF_KEY, status=501)
+        yield Route(path, Answering(refuse(part, role)), methods=[method])  # type: ignore[arg-type]
 
 
 def _open_pages(service: Service, open_metrics: bool, about: bytes) -> Iterator[Route]:

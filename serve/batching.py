@@ -33,7 +33,7 @@ _Waiting = tuple[Float | Sequence[Float], asyncio.Future[list[Seen]]]
 
 @dataclass
 class Batcher:
-    """One model's; ``observe`` is told how many windows each call has. Only the loop that answers requests may use it."""
+    """One model's; ``observe`` is told the size of each call. Only the loop that answers requests may use it."""
 
     predictor: Predictor
     observe: Callable[[int], None] = lambda num_windows: None

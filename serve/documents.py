@@ -6,9 +6,10 @@ holds real answers against them.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 
 class Documented(BaseModel):
@@ -98,27 +99,75 @@ class Plants(Documented):
     plants: list[PlantLine]
 
 
-class Readings(Documented):
-    """Either ``readings``, a list of rows, or ``columns``, the same table as lists of one length.
+Time = AwareDatetime | Annotated[float, Field(ge=0, le=221_845_392_000)]
+Machine = Annotated[str, Field(min_length=1, max_length=128, description="Printable.")]
+_EITHER = ConfigDict(
+    extra="forbid", json_schema_extra={"oneOf": [{"required": ["readings"]}, {"required": ["columns"]}]}
+)
 
-    A row has ``time`` (ISO 8601 with an offset, or epoch seconds; a cycle where the plant counts cycles),
-    ``machine`` where the path does not name it, and a number or null under each sensor's name: the
-    plant's raw name in its own unit, or the canonical name in the canonical unit. ``units`` overrides.
-    """
 
-    readings: list[dict[str, float | str | None]] | None = Field(
-        None, min_length=1, examples=[[{"time": "2025-06-30T13:00:00Z", "Lagertemperatur_degC": 61.2}]]
+class Row(BaseModel):
+    """``time`` (ISO 8601 with an offset, or epoch seconds; a cycle where the plant counts cycles), and a number or null
+    under each sensor's name: the plant's raw name in its own unit, or the canonical name in the canonical unit."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 2})
+    __pydantic_extra__: dict[str, float | None]
+    time: Time
+
+
+class RowOfMachine(Row):
+    machine: Machine
+
+
+class Columns(BaseModel):
+    """The same as rows, a list a name, all of one length."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 2})
+    __pydantic_extra__: dict[str, list[float | None]]
+    time: list[Time] = Field(min_length=1)
+
+
+class ColumnsOfMachines(Columns):
+    machine: list[Machine] = Field(min_length=1)
+
+
+def _unless(**about: Any) -> Any:
+    """A field that may be left out, and is not null."""
+
+    def without_default(schema: dict[str, Any]) -> None:
+        schema.pop("default", None)
+
+    return Field(None, json_schema_extra=without_default, **about)
+
+
+class Readings(BaseModel):
+    """Either ``readings``, a list of rows, or ``columns``, the same table as lists. ``units`` overrides."""
+
+    model_config = _EITHER
+    readings: Annotated[list[Row], Field(min_length=1)] | SkipJsonSchema[None] = _unless(
+        examples=[[{"time": "2025-06-30T13:00:00Z", "Lagertemperatur_degC": 61.2}]]
     )
-    columns: dict[str, list[float | str | None]] | None = None
-    units: dict[str, str] | None = Field(None, examples=[{"Lagertemperatur_degC": "degF"}])
+    columns: Columns | SkipJsonSchema[None] = _unless()
+    units: dict[str, str] | SkipJsonSchema[None] = _unless(examples=[{"Lagertemperatur_degC": "degF"}])
+
+
+class ReadingsOfMachines(BaseModel):
+    """As ``Readings``; each row names its machine."""
+
+    model_config = _EITHER
+    readings: Annotated[list[RowOfMachine], Field(min_length=1)] | SkipJsonSchema[None] = _unless(
+        examples=[[{"machine": "press-01", "time": "2025-06-30T13:00:00Z", "vibration": 2.1}]]
+    )
+    columns: ColumnsOfMachines | SkipJsonSchema[None] = _unless()
+    units: dict[str, str] | SkipJsonSchema[None] = _unless(examples=[{"Lagertemperatur_degC": "degF"}])
 
 
 class Window(Documented):
     """A complete window: one row a tick, one column a channel, canonical units, null for no value."""
 
-    machine: str | None = None
-    values: list[list[float | None]]
-    as_of: str | float | None = None
+    machine: Machine | None = None
+    values: list[list[float | None]] = Field(min_length=1)
+    as_of: Time | None = None
 
 
 class WindowsBody(Documented):
@@ -169,7 +218,7 @@ DESCRIPTIONS = {
     409: "The plant has no model",
     413: "Too large",
     415: "Not a format or encoding that is read here",
-    422: "Malformed; the detail names the place",
-    501: "Not yet built",
-    503: "No model is loaded",
+    422: "Malformed, or nothing that this plant's model reads; the detail names the place",
+    429: "More than the key may ask; Retry-After says when",
+    503: "Too many requests at once, or no model is loaded; Retry-After says when",
 }

@@ -68,7 +68,7 @@ def _server(service: Service) -> Iterator[Operation]:
     yield Operation("GET", "/v2", server, TAG, secured=False)
     yield Operation("GET", "/v2/health/live", live, TAG, secured=False)
     yield Operation("GET", "/v2/health/ready", ready, TAG, problems=(503,), secured=False)
-    yield Operation("POST", "/v2/repository/index", index, TAG, problems=(401,))
+    yield Operation("POST", "/v2/repository/index", index, TAG, problems=(401, 429, 503))
 
 
 def _model(service: Service, opened: Open, path: str) -> Iterator[Operation]:

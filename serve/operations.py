@@ -30,10 +30,11 @@ SECURITY = {
         "description": "The same key, where Bearer is not possible.",
     },
 }  # fmt: skip
-OF_KEY = (401, 403, 404, 409, 422)
+OF_KEY = (401, 403, 404, 409, 422, 429, 503)
 OF_BODY = (*OF_KEY, 408, 413, 415)
 REASONS = ("reasons", {"type": "boolean"}, "Also say what moved the risk, channel by channel.")
-AS_OF = ("as_of", {"type": "string"}, "Answer as of this time, from what was received up to then.")
+_TIME = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]}
+AS_OF = ("as_of", _TIME, "Answer as of this time, from what was received up to then.")
 _REF = "#/components/schemas/{model}"
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -60,7 +61,6 @@ class Operation:
     problems: Sequence[int] = ()
     body: Mapping[str, type[BaseModel] | None] | None = None
     query: Sequence[tuple[str, dict[str, Any], str]] = ()
-    status: int = 200  # what it answers when all is well
     secured: bool = True
 
     def route(self) -> Route:
@@ -102,7 +102,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         for name, schema, text in operation.query
     ]
     answer = {} if operation.answer is None else {"content": _content({JSON: operation.answer}, schemas)}
-    responses = {str(operation.status): {"description": "Answered"} | answer}
+    responses = {"200": {"description": "Answered"} | answer}
     for status in operation.problems:
         responses[str(status)] = {"description": DESCRIPTIONS[status], "content": _content({PROBLEM: Problem}, schemas)}
     found: dict[str, Any] = {

@@ -47,15 +47,39 @@ def test_answers_are_as_documented(call: Any, rows: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("name", "body"),
     [
-        {"readings": [{"time": "2025-06-15T12:00:00Z", "vib": 1.0, "oil_degF": None}]},
-        {"columns": {"time": [1], "vib": [None]}, "units": {"vib": "in/s"}},
-        {"readings": [{"time": 1, "machine": "m", "vib": 1}]},
+        ("Readings", {"readings": [{"time": "2025-06-15T12:00:00Z", "vib": 1.0, "oil_degF": None}]}),
+        ("Readings", {"columns": {"time": [1], "vib": [None]}, "units": {"vib": "in/s"}}),
+        ("ReadingsOfMachines", {"readings": [{"time": 1, "machine": "m", "vib": 1}]}),
+        ("ReadingsOfMachines", {"columns": {"time": [1, 2.5], "machine": ["a", "b"], "vib": [1, None]}}),
     ],
 )
-def test_bodies_that_are_read_are_as_documented(call: Any, body: Any) -> None:
-    check(call, "Readings", body)
+def test_bodies_that_are_read_are_as_documented(call: Any, name: str, body: Any) -> None:
+    check(call, name, body)
+    path = f"{PLANT}/machines/m/readings" if name == "Readings" else f"{PLANT}/readings"
+    assert call("POST", path, body).status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"readings": []},
+        {"readings": None},
+        {"readings": [{"vib": 1.0}]},
+        {"readings": [{"time": "noon", "vib": 1}]},
+        {"readings": [{"time": 1, "vib": "1"}]},
+        {"readings": [{"time": 1, "vib": 1}], "columns": {"time": [1], "vib": [1]}},
+        {"columns": {"time": [], "vib": []}},
+        {"columns": {"vib": [1]}},
+        {"readings": [{"time": -1, "vib": 1}]},
+    ],
+)
+def test_bodies_that_are_not_read_are_not_documented(call: Any, body: Any) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        check(call, "Readings", body)
+    assert call("POST", f"{PLANT}/machines/m/readings", body).status == 422
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v1/plants/nope/machines", 404), ("/v1/plants/quarry/machines", 409)])
