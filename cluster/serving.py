@@ -45,6 +45,7 @@ class ServeSettings(Frozen):
     replicas: int = Field(1, ge=1)
     in_flight: int = Field(64, ge=1)  # requests that a replica works on at once; more are told to come again
     max_body_mb: float = Field(32.0, gt=0)
+    body_wait_s: float = Field(1.0, gt=0, le=20)  # until a body begins to come; more for plants on slow links
     max_windows: int = Field(4096, ge=1)  # in one `score` request
     journal_rows: int = Field(20_000, ge=1)  # predictions that may wait for the journal
     model_poll_s: float = Field(2.0, gt=0)  # how often a replica looks for a new champion

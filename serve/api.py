@@ -73,6 +73,7 @@ class Opened:
     model: Model
     max_bytes: int
     max_windows: int
+    body_wait_s: float
 
 
 def opened(service: Service, request: Request, plant: str, role: Role) -> Opened:
@@ -86,7 +87,7 @@ def opened(service: Service, request: Request, plant: str, role: Role) -> Opened
     settings, limits = service.settings, key.limits
     max_body_mb = min(settings.max_body_mb, limits.max_body_mb or settings.max_body_mb)
     max_windows = min(settings.max_windows, limits.max_windows or settings.max_windows)
-    return Opened(model, int(max_body_mb * 2**20), max_windows)
+    return Opened(model, int(max_body_mb * 2**20), max_windows, settings.body_wait_s)
 
 
 def _readings(service: Service) -> Iterator[Operation]:
@@ -94,7 +95,7 @@ def _readings(service: Service) -> Iterator[Operation]:
         access = opened(service, request, request.path_params["plant"], "write")
         model = access.model
         at, reasons = _as_of(request, model), flag(request, "reasons", False)
-        body = await read_body(request, max_bytes=access.max_bytes)
+        body = await read_body(request, max_bytes=access.max_bytes, wait_s=access.body_wait_s)
         with service.metrics.stage("parse"):
             if machine is not None:
                 checked_machine(machine, "path")
@@ -132,7 +133,7 @@ def _windows(service: Service) -> Iterator[Operation]:
         """Score complete windows: JSON, or an Arrow IPC stream with a column `values`."""
         access = opened(service, request, request.path_params["plant"], "read")
         model, most, reasons = access.model, access.max_windows, flag(request, "reasons", False)
-        body = await read_body(request, accepts=(JSON, ARROW), max_bytes=access.max_bytes)
+        body = await read_body(request, accepts=(JSON, ARROW), max_bytes=access.max_bytes, wait_s=access.body_wait_s)
         length = model.spec.config.window.length
 
         def read() -> Windows:

@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from serve.operations import JSON
 from serve.problems import MediaTypeError, SlowError
 from serve.schemas import TooLargeError
 
 BODY_TIMEOUT_S = 20.0
+LEAST_BYTES_S = 4_096  # a body that comes more slowly than GPRS holds a place that others wait for
 INLINE_BYTES = 256 * 1024  # 5 ms to parse
 T = TypeVar("T")
 
@@ -25,8 +26,13 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_body(request: Request, *, accepts: tuple[str, ...] = (JSON,), max_bytes: int) -> bytes:
-    """The whole body. Raises MediaTypeError, TooLargeError or SlowError."""
+async def read_body(
+    request: Request, *, accepts: tuple[str, ...] = (JSON,), max_bytes: int, wait_s: float = 1.0
+) -> bytes:
+    """The whole body, which begins within ``wait_s`` and then comes at ``LEAST_BYTES_S`` at least.
+
+    Raises MediaTypeError, TooLargeError or SlowError.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise MediaTypeError("Packed body", expected="no Content-Encoding", found=repr(encoding)[:80])
@@ -37,12 +43,12 @@ async def read_body(request: Request, *, accepts: tuple[str, ...] = (JSON,), max
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes, int(announced))
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _collect(request, max_bytes)
+        return await _collect(request, max_bytes, wait_s)
     except TimeoutError as error:
-        raise SlowError("The body came too slowly", expected=f"all of it in {BODY_TIMEOUT_S:g} s") from error
-    except ClientDisconnect as error:  # nobody reads the answer; it is no fault of the service either
-        raise SlowError("The body did not come", expected="all of it", found="a closed connection") from error
+        raise SlowError(
+            "The body came too slowly", expected=f"a beginning in {wait_s:g} s, {LEAST_BYTES_S} bytes a second after "
+            f"that, and all of it in {BODY_TIMEOUT_S:g} s", do="Send less at once, or raise serve.body_wait_s",
+        ) from error  # fmt: skip
 
 
 async def parsed(body: bytes, read: Callable[[], T]) -> T:
@@ -50,15 +56,21 @@ async def parsed(body: bytes, read: Callable[[], T]) -> T:
     return read() if len(body) <= INLINE_BYTES else await asyncio.to_thread(read)
 
 
-async def _collect(request: Request, max_bytes: int) -> bytes:
+async def _collect(request: Request, max_bytes: int, wait_s: float) -> bytes:
     parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise _too_large(max_bytes, size)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    size, began = 0, asyncio.get_running_loop().time()
+    async with asyncio.timeout(wait_s) as limit:
+        while True:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":  # nobody reads the answer; it is no fault of the service either
+                raise SlowError("The body did not come", expected="all of it", found="a closed connection")
+            parts.append(part := message.get("body", b""))
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes, size)
+            if not message.get("more_body", False):
+                return part if len(parts) == 1 else b"".join(parts)
+            limit.reschedule(began + min(BODY_TIMEOUT_S, wait_s + size / LEAST_BYTES_S))
 
 
 def _too_large(max_bytes: int, found: int) -> TooLargeError:

@@ -100,7 +100,7 @@ def _model(service: Service, opened: Open, path: str) -> Iterator[Operation]:
         """
         access = current(request)
         model: Model = access.model
-        body = await read_body(request, accepts=tensors.ACCEPTED, max_bytes=access.max_bytes)
+        body = await read_body(request, accepts=tensors.ACCEPTED, max_bytes=access.max_bytes, wait_s=access.body_wait_s)
         window = model.spec.config.window.length, len(model.spec.channels)
 
         def read() -> tuple[dict[str, Any], dict[str, bool], Float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +93,7 @@ class Scorer:
         self._checks = itertools.count()
         self._said: dict[str, str] = {}  # the last failure of a plant, so that a log line comes once
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def known(self) -> Sequence[str]:
         """Every connected plant, with a model or without, sorted."""
@@ -149,25 +150,27 @@ class Scorer:
             model.predictor.hazard(model.empty_windows(1))
 
     def start(self) -> None:
-        """Refresh every ``serve.model_poll_s`` in the background."""
-        self._thread = threading.Thread(target=self._poll, name="millwright-models", daemon=True)
-        self._thread.start()
+        """Refresh every ``serve.model_poll_s`` in the background. Each work in a thread of its own, so that a registry
+        that hangs keeps nobody's key open."""
+        for work in (self.refresh, *self._also):
+            self._threads.append(threading.Thread(target=self._poll, args=(work,), daemon=True))
+            self._threads[-1].start()
 
     def close(self) -> None:
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
+        until = time.monotonic() + 5
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
         for state in self._states.values():
             state.close()
 
-    def _poll(self) -> None:
+    def _poll(self, work: Callable[[], object]) -> None:
         while not self._stop.wait(self._home.settings.serve.model_poll_s):
-            for work in (self.refresh, *self._also):
-                try:
-                    work()
-                except Exception as error:  # the thread's edge: what is in memory serves on
-                    known = isinstance(error, MillwrightError)
-                    log.error("looking for what is new failed: %s", error, exc_info=None if known else error)
+            try:
+                work()
+            except Exception as error:  # the thread's edge: what is in memory serves on
+                known = isinstance(error, MillwrightError)
+                log.error("looking for what is new failed: %s", error, exc_info=None if known else error)
 
     def _refresh_plant(self, name: str) -> bool:
         pointer, current = champion(self._home, name), self._models.get(name)
@@ -199,9 +202,7 @@ class Scorer:
             self._trials.pop(name, None)  # the one before has ended, whether this one loads or not
             predictor = self._load(standing, name)
             _comparable(predictor.spec, champion_model.spec)
-        model = Model(
-            champion_model.plant, standing, predictor, champion_model.state, self._batcher(name, predictor)
-        )
+        model = Model(champion_model.plant, standing, predictor, champion_model.state, self._batcher(name, predictor))
         seed_state(self._home, model.plant, model.state, span_us=model.span_us)
         self._trials[name] = Trial(pointer, model)
         return True

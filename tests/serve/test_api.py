@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -230,13 +231,21 @@ def test_packed_and_foreign_bodies_are_refused(call: Any, headers: dict[str, str
     assert answer.status == 415
 
 
-def test_a_slow_body_ends_with_408(service: Service, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.bodies.BODY_TIMEOUT_S", 0.05)
+@pytest.mark.parametrize(
+    ("pause_s", "num_bytes", "took_s"),
+    [(60.0, 1, (0.1, 0.5)), (0.02, 1, (0.1, 0.5)), (0.02, 1_000, (0.3, 0.9))],
+    ids=["nothing comes", "a byte now and then", "fast enough, and without an end"],
+)
+def test_a_slow_body_ends_with_408(
+    call: Any, monkeypatch: pytest.MonkeyPatch, pause_s: float, num_bytes: int, took_s: tuple[float, float]
+) -> None:
+    monkeypatch.setattr("serve.bodies.BODY_TIMEOUT_S", 0.3)
+    call.service.settings = call.service.settings.model_copy(update={"body_wait_s": 0.1})
     sent: list[dict[str, Any]] = []
 
-    async def never() -> dict[str, Any]:
-        await asyncio.sleep(60)
-        return {}
+    async def slow() -> dict[str, Any]:
+        await asyncio.sleep(pause_s)
+        return {"type": "http.request", "body": b"[" * num_bytes, "more_body": True}
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
@@ -247,9 +256,11 @@ def test_a_slow_body_ends_with_408(service: Service, call: Any, monkeypatch: pyt
         "root_path": "", "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("t", 80),
         "client": ("127.0.0.1", 1),
     }  # fmt: skip
-    asyncio.run(call.app(scope, never, send))
+    began = time.monotonic()
+    asyncio.run(call.app(scope, slow, send))
     assert sent[0]["status"] == 408
-    assert "expected all of it in 0.05 s" in json.loads(sent[1]["body"])["detail"]
+    assert "a beginning in 0.1 s" in json.loads(sent[1]["body"])["detail"]
+    assert took_s[0] <= time.monotonic() - began < took_s[1]
 
 
 def test_a_fault_tells_its_request_id_and_nothing_else(
