@@ -26,7 +26,20 @@ from serve.bodies import media_type, parsed, read_body
 from serve.metrics import CONTENT_TYPE
 from serve.middleware import Surface
 from serve.open_inference import operations as open_inference
-from serve.operations import AS_OF, JSON, OF_BODY, OF_KEY, REASONS, Answering, Endpoint, Operation, description, flag
+from serve.operations import (
+    AS_OF,
+    JSON,
+    OF_BODY,
+    OF_KEY,
+    REASONS,
+    Answering,
+    Endpoint,
+    Operation,
+    description,
+    flag,
+    number,
+)
+from serve.past import MOST_STEPS, STEPS
 from serve.problems import NotYetError
 from serve.schemas import LAST_US, checked_machine, parse_readings, parse_time
 from serve.scorer import Model
@@ -35,6 +48,7 @@ from serve.windows import Windows, parse_windows
 
 _PAGES = {
     "/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
+    "/charts.js": ("charts.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"), "/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
 }  # fmt: skip
@@ -168,9 +182,18 @@ def _machines(service: Service) -> Iterator[Operation]:
         name = request.path_params["machine"]
         return answered(await service.machine(model, name, as_of_us=at, with_reasons=reasons))
 
+    async def history(request: Request) -> Response:
+        """What a machine did lately: its sensors, its events, and what the model makes of each moment."""
+        model = opened(service, request, request.path_params["plant"], "read").model
+        at, name = _as_of(request, model), request.path_params["machine"]
+        steps = number(request, "steps", STEPS, most=MOST_STEPS)
+        return answered(await service.history(model, name, steps=steps, as_of_us=at))
+
     one = "/v1/plants/{plant}/machines/{machine}"
     yield Operation("GET", "/v1/plants", plants, "machines", doc.Plants, (401, 429, 503))
     yield Operation("GET", "/v1/plants/{plant}/machines", machines, "machines", doc.Machines, OF_KEY)
+    steps = ("steps", {"type": "integer", "minimum": 1, "maximum": MOST_STEPS}, f"Ticks; {STEPS} without it.")
+    yield Operation("GET", f"{one}/history", history, "machines", doc.History, OF_KEY, query=(steps, AS_OF))
     yield Operation("GET", one, machine, "machines", doc.MachineState, OF_KEY, query=(REASONS, AS_OF))
 
 

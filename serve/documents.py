@@ -88,6 +88,43 @@ class Machines(Documented):
     machines: list[MachineState] = Field(description="The most at risk first.")
 
 
+class SensorHistory(Documented):
+    sensor: str
+    unit: str
+    values: list[float | None] = Field(description="The mean of each tick of `times`, null without a reading.")
+    usual: float | None
+    trained: list[float] | None = Field(description="The lowest and highest that training saw.")
+
+
+class Said(Documented):
+    as_of: AwareDatetime
+    failure_probability: dict[str, float]
+    remaining_useful_life: RemainingLife
+
+
+class EventLine(Documented):
+    kind: str
+    code: str | None
+    component: str | None
+    failure_mode: str | None
+    finding: str | None
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None
+
+
+class History(Documented):
+    """``predictions`` are what the model that answers now makes of the past; what was answered is in the journal."""
+
+    machine: str
+    step_s: float
+    life_unit: Literal["h", "cycle"]
+    times: list[AwareDatetime] = Field(description="The end of each tick.")
+    sensors: list[SensorHistory]
+    horizon: str = Field(description="That of alarms.")
+    predictions: list[Said]
+    events: list[EventLine]
+
+
 class PlantLine(Documented):
     name: str
     champion: str | None = Field(description="The version of its model, or null.")

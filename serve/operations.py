@@ -64,7 +64,10 @@ class Operation:
     secured: bool = True
 
     def route(self) -> Route:
-        return Route(self.path, Answering(self.endpoint), methods=[self.method])
+        # Plants write names such as `hall 2/press 7`; whatever serves us has made a `/` of `%2F` by now.
+        found = Route(self.path.replace("{machine}", "{machine:path}"), Answering(self.endpoint), methods=[self.method])
+        found.path = self.path  # what metrics and the description call it
+        return found
 
 
 def flag(request: Request, name: str, default: bool) -> bool:
@@ -75,6 +78,17 @@ def flag(request: Request, name: str, default: bool) -> bool:
     if text.lower() not in _TRUE + _FALSE:
         raise InputError("Wrong parameter", expected="true or false", found=repr(text)[:80], where=f"query.{name}")
     return text.lower() in _TRUE
+
+
+def number(request: Request, name: str, default: int, *, most: int) -> int:
+    """A query parameter that is a whole number from 1 to ``most``. Raises InputError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        expected = f"a whole number from 1 to {most}"
+        raise InputError("Wrong parameter", expected=expected, found=repr(text)[:80], where=f"query.{name}")
+    return int(text)
 
 
 def description(operations: Iterable[Operation], *, title: str, version: str, text: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Scorer:
     """
 
     def __init__(self, home: Home, metrics: Metrics, *, also: Sequence[Callable[[], None]] = ()) -> None:
-        self._home, self._metrics, self._also = home, metrics, also
+        self.home, self._metrics, self._also = home, metrics, also
         self._models: dict[str, Model] = {}
         self._trials: dict[str, Trial] = {}
         self._states: dict[str, State] = {}
@@ -97,7 +97,7 @@ class Scorer:
 
     def known(self) -> Sequence[str]:
         """Every connected plant, with a model or without, sorted."""
-        return self._home.plants()
+        return self.home.plants()
 
     def plants(self) -> Sequence[str]:
         """Plants with a model, sorted."""
@@ -122,7 +122,7 @@ class Scorer:
     def refresh(self) -> list[str]:
         """Load what is new. Returns the plants whose model changed; a failure leaves the last good one."""
         changed = []
-        for name in self._home.plants():
+        for name in self.home.plants():
             if self._tried(name, lambda name=name: self._refresh_plant(name)):  # type: ignore[misc]
                 changed.append(name)
             self._tried(f"{name}, challenger", lambda name=name: self._refresh_trial(name))  # type: ignore[misc]
@@ -165,7 +165,7 @@ class Scorer:
             state.close()
 
     def _poll(self, work: Callable[[], object]) -> None:
-        while not self._stop.wait(self._home.settings.serve.model_poll_s):
+        while not self._stop.wait(self.home.settings.serve.model_poll_s):
             try:
                 work()
             except Exception as error:  # the thread's edge: what is in memory serves on
@@ -173,7 +173,7 @@ class Scorer:
                 log.error("looking for what is new failed: %s", error, exc_info=None if known else error)
 
     def _refresh_plant(self, name: str) -> bool:
-        pointer, current = champion(self._home, name), self._models.get(name)
+        pointer, current = champion(self.home, name), self._models.get(name)
         if pointer is None:
             return False
         fresh = current is None or current.champion != pointer
@@ -182,14 +182,14 @@ class Scorer:
         if not fresh and current is not None and plant is current.plant:
             return False
         model = Model(plant, pointer, predictor, self._state(name), self._batcher(name, predictor))
-        seed_state(self._home, plant, model.state, span_us=model.span_us)
+        seed_state(self.home, plant, model.state, span_us=model.span_us)
         self._models = self._models | {name: model}
         return fresh
 
     def _refresh_trial(self, name: str) -> bool:
         """A model on trial that does not load leaves every machine to the champion."""
         champion_model, current = self._models.get(name), self._trials.get(name)
-        pointer = challenger(self._home, name) if champion_model is not None else None
+        pointer = challenger(self.home, name) if champion_model is not None else None
         if pointer is None or champion_model is None or pointer.version == champion_model.spec.version:
             self._trials.pop(name, None)
             return current is not None
@@ -203,12 +203,12 @@ class Scorer:
             predictor = self._load(standing, name)
             _comparable(predictor.spec, champion_model.spec)
         model = Model(champion_model.plant, standing, predictor, champion_model.state, self._batcher(name, predictor))
-        seed_state(self._home, model.plant, model.state, span_us=model.span_us)
+        seed_state(self.home, model.plant, model.state, span_us=model.span_us)
         self._trials[name] = Trial(pointer, model)
         return True
 
     def _load(self, pointer: Champion, name: str) -> Predictor:
-        bundle = load(self._home, name, pointer.path)
+        bundle = load(self.home, name, pointer.path)
         if bundle.spec.plant != name:
             raise InputError(
                 "The bundle is another plant's", expected=name, found=bundle.spec.plant, where=pointer.path
@@ -224,16 +224,16 @@ class Scorer:
         return predictor
 
     def _current_plant(self, name: str, current: Model | None) -> Plant:
-        if current is not None and is_current(self._home, current.plant):
+        if current is not None and is_current(self.home, current.plant):
             return current.plant
-        return load_plant(self._home, name)
+        return load_plant(self.home, name)
 
     def _batcher(self, name: str, predictor: Predictor) -> Batcher:
         return Batcher(predictor, lambda num_windows: self._metrics.observe("batch", num_windows, plant=name))
 
     def _state(self, name: str) -> State:
         if name not in self._states:
-            self._states[name] = State(self._home.of(name).state)
+            self._states[name] = State(self.home.of(name).state)
         return self._states[name]
 
 

@@ -27,6 +27,7 @@ from serve.cuts import Cut, Prediction, cut, lasting_causes, predicted
 from serve.journal import Journal, to_delta
 from serve.limits import Rates
 from serve.metrics import Metrics
+from serve.past import past
 from serve.schemas import Delivery
 from serve.scorer import Model, Scorer
 from serve.shadow import Shadow
@@ -55,6 +56,7 @@ class Service:
     ) -> None:
         self.settings, self.access, self.metrics = settings, access, metrics
         self.scorer, self._journal, self.now_us = scorer, journal, now_us
+        self._pasts = asyncio.Semaphore(2)  # each reads tables, in a thread
         self._shadow = Shadow(scorer, journal, metrics, now_us)
 
     @property
@@ -105,6 +107,15 @@ class Service:
             model, found, lasting_causes(model), with_reasons, about="stored" if as_of_us else "now"
         )
         return predictions[0] | {"data": self._data(model, found[0])}
+
+    async def history(self, model: Model, machine: str, *, steps: int, as_of_us: int | None) -> dict[str, Any]:
+        """The last ``steps`` ticks: sensors, events, what the model makes of them. Raises NotFoundError."""
+        ((model, _),) = self._asked(model, [machine])
+        until_us = model.state.newest_us(machine, as_of_us)
+        if until_us is None:
+            raise NotFoundError("Unknown machine", found=repr(machine), where=f"plant {model.plant.name}")
+        async with self._pasts:
+            return await asyncio.to_thread(past, self.scorer.home, model, machine, steps=steps, until_us=until_us)
 
     async def machines(self, model: Model) -> list[Prediction]:
         """Every machine that has readings, the most at risk first."""

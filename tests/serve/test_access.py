@@ -16,6 +16,7 @@ ROUTES = [
     ("POST", "/v1/plants/{p}/score", "read"),
     ("GET", "/v1/plants/{p}/machines", "read"),
     ("GET", "/v1/plants/{p}/machines/m1", "read"),
+    ("GET", "/v1/plants/{p}/machines/m1/history", "read"),
     ("POST", "/v1/plants/{p}/events", "write"),
     ("POST", "/v1/plants/{p}/outcomes", "write"),
     ("GET", "/v1/plants/{p}/cases", "read"),

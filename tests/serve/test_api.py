@@ -338,3 +338,15 @@ def test_the_detail_of_a_problem_is_short_however_long_the_request(call: Any) ->
     answer = call("POST", f"{PLANT}/score", {"x" * 100_000: 1})
     assert answer.status == 422
     assert len(answer.body) < 3000
+
+
+def test_a_machine_may_have_slashes_in_its_name(call: Any, rows: Any) -> None:
+    path = f"{PLANT}/machines/hall 2/press 7"
+    told = call("POST", f"{path}/readings", {"readings": rows(9)})
+    assert (told.status, told.json["machine"]) == (200, "hall 2/press 7")
+    assert call("GET", path).json["prediction_id"] == told.json["prediction_id"]
+    assert len(call("GET", f"{path}/history").json["times"]) == 9
+    assert call("POST", f"{PLANT}/machines//readings", {"readings": rows(9)}).status == 422
+    text = call("GET", "/metrics").body.decode()
+    assert 'route="/v1/plants/{plant}/machines/{machine}/readings"' in text
+    assert "press 7" not in text
