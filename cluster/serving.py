@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.config import Frozen
 
@@ -42,7 +42,12 @@ class JwtSettings(Frozen):
 class ServeSettings(Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
-    replicas: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1)  # at least
+    most_replicas: int | None = Field(None, ge=1)  # as load asks for them; without it there are always ``replicas``
+    target_in_flight: float = Field(4.0, gt=0)  # requests that a replica should be at, on average, while there are more
+    upscale_delay_s: float = Field(5.0, ge=0)  # for which load must last; a replica takes seconds to come
+    downscale_delay_s: float = Field(300.0, ge=0)  # shifts begin together: capacity stays a while
+    gpus: float = Field(0.0, ge=0)  # of each replica, a share of one or several; networks then run there, by torch
     in_flight: int = Field(64, ge=1)  # requests that a replica works on at once; more are told to come again
     max_body_mb: float = Field(32.0, gt=0)
     body_wait_s: float = Field(1.0, gt=0, le=20)  # until a body begins to come; more for plants on slow links
@@ -51,3 +56,9 @@ class ServeSettings(Frozen):
     model_poll_s: float = Field(2.0, gt=0)  # how often a replica looks for a new champion
     price_per_hour: float = Field(0.0, ge=0)  # of one replica, in your currency: its share of a machine, power, people
     jwt: JwtSettings | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ServeSettings:
+        if self.most_replicas is not None and self.most_replicas < self.replicas:
+            raise ValueError(f"most_replicas is less than replicas, {self.replicas}")
+        return self

@@ -134,6 +134,7 @@ def environment(home: Home, scratch: Path | None, *, serve: bool) -> dict[str, s
     if serve:
         wanted |= {
             "RAY_worker_niceness": "0",  # Ray's workers yield to everything else by default: 15
+            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",  # 10 by default, before any delay
         }
     own = {"PYTHONPATH": _python_path()}
     if home.settings.ray.token_path:

@@ -1,4 +1,4 @@
-"""A verified bundle, ready to score windows; the same code offline and online. Needs no torch.
+"""A verified bundle, ready to score windows; the same code offline and online. Needs no torch, but on a GPU.
 
 The one idea: whatever the model is, it gives one calibrated hazard curve a window, from which all else is read.
 
@@ -19,7 +19,7 @@ from models.bundle import REASONS, Bundle
 from models.errors import InputError
 from models.explain import Occlusion, in_batch, usual_window
 from models.hazard import probability_within
-from models.modes import usual_shares
+from models.modes import shares_of, usual_shares
 from models.spec import BundleSpec
 
 if TYPE_CHECKING:
@@ -37,12 +37,18 @@ class Scored:
 
 
 class Predictor:
-    """A model ready to score windows; one thread by default, since a replica holds many."""
+    """A model ready to score windows; one thread by default, since a replica holds many.
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    Networks run in ONNX Runtime, or, where a ``device`` of torch is named, there; trees and reasons on the CPU always.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1, device: str | None = None) -> None:
         self.spec: BundleSpec = bundle.spec
         self._trees = None if bundle.spec.kind == "network" else _trees(bundle)
-        self._score = _network(bundle, threads) if self._trees is None else _of_trees(bundle.spec, self._trees)
+        if self._trees is not None:
+            self._score = _of_trees(bundle.spec, self._trees)
+        else:
+            self._score = _network(bundle, threads) if device is None else _on_device(bundle, device)
         self._bundle, self._threads = bundle, threads
 
     def hazard(self, values_BWC: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,6 +143,19 @@ def _network(bundle: Bundle, threads: int) -> Any:
             found = [np.concatenate(one) for one in zip(*parts, strict=True)]
         hazard, *modes = found
         return Scored(hazard, modes[0] if modes else usual_shares(len(hazard), usual))
+
+    return score
+
+
+def _on_device(bundle: Bundle, device: str) -> Any:
+    from models.networks.stored import placed
+
+    spec, model = bundle.spec, placed(bundle, device)
+
+    def score(values_BWC: NDArray[np.float32]) -> Scored:
+        logits, of_modes = model.answers(values_BWC)
+        hazard = np.asarray(spec.calibration.hazard(logits), np.float32)
+        return Scored(hazard, shares_of(of_modes, spec.usual.modes, spec.mode_trust))
 
     return score
 

@@ -26,9 +26,10 @@ from cluster.keys import open_keys
 from cluster.report import Progress, Report
 from cluster.running import forget, port_is_free, record
 from cluster.session import ray_session
-from models.errors import MillwrightError
+from models.errors import InputError, MillwrightError
 from serve.checks import alone, bindable, check_address, is_loopback, servable_plants
 from serve.listener import listening, obtain
+from serve.scaling import IN_FLIGHT, Occupancy, replicas_wanted
 from serve.service import METRICS
 
 NAME = "millwright"
@@ -64,8 +65,9 @@ class Replica:
         settings = home.settings.serve
         self._service = open_service(home, now_us=lambda: time.time_ns() // 1000)
         self._service.start()
-        app = create_app(self._service, open_metrics=is_loopback(settings.host))
-        self._server = Server(app, obtain(listener, bindable(settings.host), settings.port))
+        self._app = create_app(self._service, open_metrics=is_loopback(settings.host))
+        self._occupancy = Occupancy(0.0, time.monotonic())
+        self._server = Server(self._app, obtain(listener, bindable(settings.host), settings.port))
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection looks through it again
         self._server.start()
@@ -73,6 +75,10 @@ class Replica:
     async def check_health(self) -> None:
         """Score a window where requests are answered, in time. Raises where that does not come."""
         await asyncio.wait_for(asyncio.wrap_future(self._server.call(self._service.check(CHECK_S))), CHECK_S)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Ray Serve asks every few seconds, for ``serve.scaling``."""
+        return {IN_FLIGHT: self._occupancy.since(self._app.busy_s, time.monotonic())}
 
     def __del__(self) -> None:
         if hasattr(self, "_server"):
@@ -86,15 +92,22 @@ def application(home: Home, listener: str) -> Any:
     import ray.serve
 
     settings = home.settings.serve
+    scaling = None if settings.most_replicas is None else {
+        "min_replicas": settings.replicas, "max_replicas": settings.most_replicas,
+        "target_ongoing_requests": settings.target_in_flight, "look_back_period_s": 10.0,
+        "upscale_delay_s": settings.upscale_delay_s, "downscale_delay_s": settings.downscale_delay_s,
+        "policy": {"policy_function": replicas_wanted},
+    }  # fmt: skip
     deployment = ray.serve.deployment(
         Replica,
         name=NAME,
-        num_replicas=settings.replicas,
+        num_replicas=settings.replicas if scaling is None else "auto",
+        autoscaling_config=scaling,
         max_surge_percent=100,  # an update starts the new replica before it stops the old one
         health_check_period_s=2,  # Ray gives a replica up after three failures in a row
         health_check_timeout_s=HEALTH_S,
         graceful_shutdown_timeout_s=6,  # five for what is being answered; a replica that hangs is waited for too
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus},
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     return deployment.bind(home, listener)
@@ -123,9 +136,16 @@ def run(home: Home, *, progress: Progress, port: int | None = None, host: str | 
 
 def _serve(home: Home, url: str, listener: str, plants: list[dict[str, str]], progress: Progress) -> None:
     """Deploy, say where, wait for the end, and end."""
+    import ray
     import ray.serve
 
     settings = home.settings.serve
+    gpus = float(ray.cluster_resources().get("GPU", 0))
+    if settings.gpus > gpus:
+        raise InputError(
+            "Not enough GPUs", expected=f"{settings.gpus:g} a replica", found=f"{gpus:g}", where="serve.gpus",
+            do="Set it to 0: networks then run on the CPU, by ONNX Runtime",
+        )  # fmt: skip
     stopping = threading.Event()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # importing it sets INFO
     record(home, "serve", pid=os.getpid(), ports={"http": settings.port})

@@ -39,6 +39,7 @@ class Surface:
         self._router = Router(self.routes, redirect_slashes=False)
         self._metrics, self._in_flight = metrics, in_flight
         self._now = 0
+        self.busy_s = 0.0  # what all requests took until now, together
         metrics.follow("in_flight", lambda: self._now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +72,8 @@ class Surface:
             self._now -= 1
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.count("requests", route=route, method=_method(scope), status=str(status or 500))
-            self._metrics.observe("request_seconds", perf_counter() - began, route=route)
+            self.busy_s += (took := perf_counter() - began)
+            self._metrics.observe("request_seconds", took, route=route)
 
 
 def _about(scope: Scope) -> About:

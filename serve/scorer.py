@@ -217,7 +217,7 @@ class Scorer:
             raise InputError(
                 "The bundle is another version", expected=pointer.version, found=bundle.spec.version, where=pointer.path
             )
-        predictor = Predictor(bundle)
+        predictor = Predictor(bundle, device="cuda" if self.home.settings.serve.gpus else None)
         warm(predictor)
         self._metrics.count("model_loads", result="loaded")
         log.info("plant %s: model %s (%s)", name, pointer.version, pointer.kind)

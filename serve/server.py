@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 log = logging.getLogger("millwright.serve")
 KEEP_ALIVE_S = 75.0  # longer than clients and load balancers keep theirs, so that they close first
 HEAD_S, HEAD_BYTES = 20.0, 65_536
+AGE_S = 60.0  # of a connection: then it is closed after an answer, so that replicas that came later get their share
 MOST_CONNECTIONS = 2_000  # a replica
 _AGAIN_S = 0.1  # after no descriptor was left
 T = TypeVar("T")
@@ -36,10 +37,12 @@ class Connection(HttpToolsProtocol):
 
     _late: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _made = 0.0
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._made = self.loop.time()
         self._late = self.loop.call_later(HEAD_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,6 +67,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._in_time()
         super().on_headers_complete()
+        if self.loop.time() - self._made > AGE_S:
+            self.cycle.keep_alive = False
 
     def _in_time(self) -> None:
         if self._late is not None:

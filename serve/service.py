@@ -263,7 +263,7 @@ def open_service(home: Home, *, now_us: Callable[[], int]) -> Service:
     """Everything a replica needs, loaded and warm, without its background threads."""
     settings, metrics = home.settings.serve, Metrics(home.run / METRICS)
     tokens = None if settings.jwt is None else Tokens(settings.jwt)
-    rates = Rates(settings.replicas, time.monotonic)
+    rates = Rates(settings.most_replicas or settings.replicas, time.monotonic)
     access = Access(open_keys(home), metrics, rates=rates, tokens=tokens)
     try:
         access.refresh()

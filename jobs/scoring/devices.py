@@ -49,21 +49,14 @@ def by_series(bundle: Bundle, device: str) -> Answers:
     """One pass of the network over a series. Its weights are the bundle's, verified with it."""
     import torch
 
-    from models.networks import NetworkModel
-    from models.networks.stored import restored
+    from models.networks.stored import placed
 
     if device == "cpu":
         torch.set_num_threads(1)  # Ray gives a task one core
     spec = bundle.spec
-    kinds = [channel.kind for channel in spec.channels]
-    assert bundle.weights is not None, "a network has weights"
     if ":" in spec.config.network.name:  # allowed where the bundle was loaded; this may be another process
         take_up(spec.config.network.name)
-    network = restored(
-        spec.config, spec.scaling.scaling, kinds, bundle.weights, num_modes=len(spec.failure_modes),
-        where=bundle.folder / "weights.safetensors",
-    )  # fmt: skip
-    model = NetworkModel(network.to(device))
+    model = placed(bundle, device)
 
     def score(values: Float, rows: Int) -> Scored:
         logits, of_modes = model.answers_at(values, rows)

@@ -15,9 +15,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from models.bundle import Bundle
 from models.config import ModelConfig
 from models.errors import InputError
-from models.networks import HazardNetwork, build
+from models.networks import HazardNetwork, NetworkModel, build
 from models.scaling import Scaling
 
 _DO = "Restore the bundle from a copy, or train it again with `millwright tune`"
@@ -46,6 +47,17 @@ def restored(
         raise _wrong(f"keys {list(keys)}", tensors["keys"].tolist(), where)
     network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
     return network
+
+
+def placed(bundle: Bundle, device: str) -> NetworkModel:
+    """A verified bundle's network on a device of torch. Raises InputError where its weights are no such network's."""
+    spec = bundle.spec
+    assert bundle.weights is not None, "a network has weights"
+    network = restored(
+        spec.config, spec.scaling.scaling, [channel.kind for channel in spec.channels], bundle.weights,
+        num_modes=len(spec.failure_modes), where=bundle.folder / "weights.safetensors",
+    )  # fmt: skip
+    return NetworkModel(network.to(device))
 
 
 def _tensors(weights: bytes, where: Path | None) -> Mapping[str, Tensor]:

@@ -47,6 +47,7 @@ class Load:
     key: str
     seed: int
     clients: int = 4
+    pause_s: float = 0.0  # between an answer and the next request
     outcomes: list[Outcome] = field(default_factory=list)
     sent: dict[tuple[str, int], float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -76,6 +77,7 @@ class Load:
                 failure = f"{type(error).__name__}: {error}"
                 client.close()
             self.outcomes.append(Outcome(began, time.monotonic() - began, failure))
+            time.sleep(self.pause_s)
         client.close()
 
     def failures(self, since: float = 0.0) -> Counter[str]:

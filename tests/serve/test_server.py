@@ -83,6 +83,17 @@ def test_a_connection_is_kept_and_requests_may_follow_each_other_unanswered() ->
             found += sock.recv(65536)
 
 
+def test_a_connection_that_has_lived_long_ends_after_an_answer_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.server.AGE_S", 0.2)
+    with listening_server(Waiting().app) as (_, port), connected(port) as sock:
+        sock.sendall(GET % b"/")
+        assert b"connection: close" not in answer(sock)
+        time.sleep(0.3)
+        sock.sendall(GET % b"/")
+        assert b"connection: close" in answer(sock)
+        assert closed(sock)
+
+
 @pytest.mark.parametrize("before", [b"", b"GET / HT", GET % b"/" + b"POST / HTTP/1.1\r\nHo"])
 def test_a_head_that_does_not_come_ends_its_connection(monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
     monkeypatch.setattr(server_module, "HEAD_S", 0.3)

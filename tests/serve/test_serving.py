@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 import tritonclient.http as triton
 import tritonclient.utils as triton_errors
 
@@ -164,3 +165,15 @@ def test_killed_without_warning_it_leaves_no_port_and_loses_no_reading(
     with serving(plant_home, port):
         assert time.monotonic() - began < 60
         assert ask(port, "GET", "/v1/plants/mill/machines/m1", None, key)[0] == 200
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_a_share_of_one_is_refused(plant_home: Home) -> None:
+    command = [sys.executable, "-m", "cluster.cli", "serve", "--home", str(plant_home.path), "--port", str(free_port())]
+    found = subprocess.run(
+        [*command, "--set", "serve.gpus=0.25"], check=False, capture_output=True, text=True, timeout=START_S,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert "Not enough GPUs: expected 0.25 a replica, found 0 (in serve.gpus)" in found.stderr
