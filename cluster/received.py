@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,15 @@ import numpy as np
 from models.errors import InputError
 from models.windows import Float, Int
 
-VERSION = 1
+VERSION = 2
 _SCHEMA = """
 CREATE TABLE sensors (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE readings (machine TEXT NOT NULL, time_us INTEGER NOT NULL, cells BLOB NOT NULL,
     pending INTEGER NOT NULL, PRIMARY KEY (machine, time_us)) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+# Since version 2: the number of what was last written of a machine, delivered or copied.
+_NUMBERS = "CREATE TABLE numbers (machine TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID"
 _APPEND = """INSERT INTO readings VALUES (?, ?, ?, ?) ON CONFLICT (machine, time_us)
     DO UPDATE SET cells = over(cells, excluded.cells), pending = excluded.pending"""
 _SEED = """INSERT INTO readings VALUES (?, ?, ?, ?) ON CONFLICT (machine, time_us)
@@ -36,6 +38,8 @@ _SEED = """INSERT INTO readings VALUES (?, ?, ?, ?) ON CONFLICT (machine, time_u
 # Numbers begin with 2: version 1 of us gave every row that waited a 1.
 _NUMBER = """INSERT INTO facts VALUES ('delivery', 2) ON CONFLICT (name)
     DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"""
+_LAST = "SELECT number FROM numbers WHERE machine = ?"
+_SET_LAST = "INSERT INTO numbers VALUES (?, ?) ON CONFLICT (machine) DO UPDATE SET number = excluded.number"
 _READ = "SELECT time_us, cells FROM readings WHERE machine = ? AND time_us > ? AND time_us <= ? ORDER BY time_us"
 _PRUNE = """DELETE FROM readings AS old WHERE pending = 0 AND time_us <=
     (SELECT max(time_us) FROM readings AS own WHERE own.machine = old.machine) - ?"""
@@ -60,12 +64,20 @@ class Latest:
     num_rows: int
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a delivery was given as its number, and of each of its machines the number ``before``, 0 for none."""
+
+    number: int
+    before: Mapping[str, int]
+
+
 class State:
     """A plant's readings. Safe to share between threads, and between processes."""
 
     def __init__(self, path: Path, *, fsync: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._lock = path, threading.RLock()
+        self.path, self._lock = path, threading.RLock()
         try:
             self._db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -80,15 +92,24 @@ class State:
         with self._lock:
             self._db.close()
 
-    def append(self, rows: Rows) -> None:
+    def append(self, rows: Rows) -> Written:
         """Commit a delivery, row after row: the last one wins in each cell."""
         with self._transaction() as db:
-            self._write(_APPEND, rows, int(db.execute(_NUMBER).fetchone()[0]))
+            written = self._numbered(db, rows)
+            self._write(_APPEND, rows, written.number)
+        return written
 
     def seed(self, rows: Rows) -> None:
         """Copy rows of history, which never replace what was delivered here."""
-        with self._transaction():
+        with self._transaction() as db:
+            self._numbered(db, rows)
             self._write(_SEED, rows, 0)
+
+    def number(self, machine: str) -> int:
+        """The number of what was last written of a machine; 0 where nothing was since there are numbers."""
+        with self._lock:
+            row = self._db.execute(_LAST, (machine,)).fetchone()
+        return 0 if row is None else int(row[0])
 
     def read(
         self, machine: str, sensors: Sequence[str], *, span_us: int, until_us: int | None = None
@@ -168,6 +189,14 @@ class State:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
+    def _numbered(self, db: sqlite3.Connection, rows: Rows) -> Written:
+        number, before = int(db.execute(_NUMBER).fetchone()[0]), dict[str, int]()
+        for machine in dict.fromkeys(rows.machines):
+            row = db.execute(_LAST, (machine,)).fetchone()
+            before[machine] = 0 if row is None else int(row[0])
+        db.executemany(_SET_LAST, [(machine, number) for machine in before])
+        return Written(number, before)
+
     def _write(self, statement: str, rows: Rows, number: int) -> None:
         columns = self._columns(rows.sensors, create=True)
         cells = np.full((len(rows.time_us), max(columns, default=-1) + 1), np.nan, "<f4")
@@ -206,13 +235,15 @@ class State:
             if version == 0:
                 for statement in _SCHEMA.split(";")[:-1]:
                     db.execute(statement)
+            if version in (0, 1):
+                db.execute(_NUMBERS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             elif version != VERSION:
                 raise self._broken(f"version {version}")
 
     def _broken(self, found: str) -> InputError:
         return InputError(
-            "Unreadable state of a plant", expected=f"SQLite, version {VERSION}", found=found, where=self._path,
+            "Unreadable state of a plant", expected=f"SQLite, version {VERSION}", found=found, where=self.path,
             do="Restore the file from a copy, or move it away: readings that no ingest has taken are in it alone",
         )  # fmt: skip
 

@@ -129,13 +129,19 @@ def missing_share(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> NDArray[
 
 
 def shown(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[list[Cause]]]:
-    """``missing_share`` and ``degradations`` of windows, together: nearly all are whole and as training saw them."""
+    """``missing_share`` and ``degradations`` of windows, together: nearly all are whole and as training saw them.
+
+    Whole is a window whose sensors are all known; a log may say nothing of a machine at all.
+    """
     known_BWC: NDArray[np.bool_] = np.isfinite(values_BWC)
-    if known_BWC.all() and len(values_BWC):
+    whole = bool(known_BWC.all())
+    if len(values_BWC) and (whole or known_BWC[:, :, spec.is_sensor].all()):
         low_C, high_C = spec.bounds
-        newest_BC = values_BWC[:, -1]
-        if not ((newest_BC < low_C) | (newest_BC > high_C)).any():
-            return np.zeros(len(values_BWC)), [[] for _ in range(len(values_BWC))]
+        newest_BC, any_BC = values_BWC[:, -1], known_BWC[:, -1]
+        lapsed = not whole and bool((known_BWC.any(axis=1) != any_BC).any())  # a context that was known, and is no more
+        if not lapsed and not ((newest_BC < low_C) | (newest_BC > high_C)).any():
+            missing = np.zeros(len(values_BWC)) if whole else _missing(spec, any_BC)
+            return missing, [[] for _ in range(len(values_BWC))]
     flags = _flags(spec, values_BWC, known_BWC)
     doubtful = ~flags[:, 0] | ~flags[:, 1] | np.any(flags[:, 2:], axis=1)
     found: list[list[Cause]] = [[] for _ in range(len(values_BWC))]

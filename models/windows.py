@@ -179,6 +179,8 @@ def _age(now: Int, events: MachineEvents, component: str, clock: Clock) -> Float
         installed = None if component in events.parts else installed
     if installed is not None:
         renewed, known = np.append(renewed, installed), np.append(known, installed)
+    if not len(renewed):
+        return np.full(len(now), np.nan, np.float32)
     visible = np.maximum(renewed, known)
     order = np.argsort(visible, kind="stable")
     num_known = np.searchsorted(visible[order], now, side="right")
@@ -190,6 +192,8 @@ def _age(now: Int, events: MachineEvents, component: str, clock: Clock) -> Float
 
 def _errors(now: Int, known: Int, clock: Clock) -> Float:
     """Errors that became known in the day before each moment [T]; a day is 24 cycles where life is counted in them."""
+    if not len(known):
+        return np.zeros(len(now), np.float32)
     day_us = 86_400_000_000 if clock.life_unit == "h" else 24 * clock.step_us
     seen = np.searchsorted(known, now, side="right") - np.searchsorted(known, now - day_us, side="right")
     return seen.astype(np.float32)
@@ -213,35 +217,22 @@ def series_of(
     if length:
         sensors = out[lead:, :num_sensors]
         seen = _grid_into(sensors, ticks, np.asarray(values, np.float32))
-        carry_forward(sensors, window.carry)
-        for row in seen[np.flatnonzero(np.diff(seen) > silence(window))].tolist():
-            sensors[row + 1 : row + 1 + window.carry] = np.nan
+        carry_within(sensors, seen, window)
     all_ticks = np.arange(first - lead, first + length, dtype=np.int64)
     out[:, num_sensors:] = context(all_ticks, events, clock, channels)
     return Series(machine, first - lead, lead, out)
 
 
+def carry_within(sensors: Float, seen: Int, window: WindowConfig) -> None:
+    """Carry values of [T, S] forward in place, not into a silence; ``seen`` are the ticks that have a row, from 0."""
+    carry_forward(sensors, window.carry)
+    for row in seen[np.flatnonzero(np.diff(seen) > silence(window))].tolist():
+        sensors[row + 1 : row + 1 + window.carry] = np.nan
+
+
 def silence(window: WindowConfig) -> int:
     """Ticks from one reading to the next after which the second is a new beginning: a window and what it carries."""
     return window.length + window.carry
-
-
-def window_at(
-    machine: str, time_us: Int, values: Float, events: MachineEvents, *, tick: int, clock: Clock,
-    window: WindowConfig, channels: Sequence[Channel] = CONTEXT,
-) -> Float:  # fmt: skip
-    """The window [W, C] that ends with ``tick``, from a machine's rows up to then, sorted by unique time.
-
-    Rows older than ``span_us`` before the tick's end are not needed and change nothing; there may be none at all.
-    """
-    recent = np.asarray(time_us) > tick * clock.step_us - span_us(clock, window)
-    times, rows = time_us[recent], values[recent]
-    if len(times) == 0 or tick_of(times[-1:], clock)[0] < tick:
-        # An empty row closes the grid at the tick that was asked for; what precedes is carried as ever.
-        times = np.append(times, tick * clock.step_us)
-        rows = np.concatenate([rows, np.full((1, values.shape[1]), np.nan, np.float32)])
-    series = series_of(machine, times, rows, events, clock=clock, window=window, channels=channels)
-    return window_ending(series, tick, window.length)
 
 
 def span_us(clock: Clock, window: WindowConfig) -> int:

@@ -13,8 +13,9 @@ import numpy as np
 
 from cluster.added import causes_of
 from models.explain import reasons
+from models.online import window_at
 from models.predict import Cause, lasting, prediction
-from models.windows import Float, tick_of, window_at
+from models.windows import Float, tick_of
 from serve.batching import Seen
 from serve.scorer import Model
 
@@ -38,15 +39,17 @@ def cut(model: Model, machine: str, as_of_us: int | None) -> Cut | None:
     None where there is no reading up to then.
     """
     config = model.spec.config
+    if as_of_us is None:
+        found = model.recent.window(machine, model.plant.events_of(machine), model.context)
+        return None if found is None else Cut(machine, found.tick, found.data_until_us, found.values, found.num_rows)
     newest = model.state.newest_us(machine, as_of_us)
     if newest is None:
         return None
-    until = newest if as_of_us is None else as_of_us
-    tick = int(tick_of(np.array([until]), config.clock)[0])
+    tick = int(tick_of(np.array([as_of_us]), config.clock)[0])
     since = tick * config.clock.step_us - model.span_us
-    times, values = model.state.read(machine, model.sensors, span_us=until - since, until_us=until)
+    times, values = model.state.read(machine, model.sensors, span_us=as_of_us - since, until_us=as_of_us)
     window = window_at(
-        machine, times, values, model.plant.events_of(machine), tick=tick, clock=config.clock, window=config.window,
+        times, values, model.plant.events_of(machine), tick=tick, clock=config.clock, window=config.window,
         channels=model.context,
     )  # fmt: skip
     return Cut(machine, tick, newest, window, len(times))

@@ -29,6 +29,7 @@ from models.windows import Channel, Float, context_of, span_us
 from serve.batching import Batcher
 from serve.metrics import Metrics
 from serve.plant import Plant, is_current, load_plant, seed_state
+from serve.recent import Recent
 
 log = logging.getLogger("millwright.serve")
 
@@ -46,6 +47,10 @@ class Model:
     @property
     def spec(self) -> BundleSpec:
         return self.predictor.spec
+
+    @cached_property
+    def recent(self) -> Recent:
+        return Recent(self.state, self.sensors, self.spec.config.clock, self.spec.config.window)
 
     @cached_property
     def sensors(self) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ class Service:
     ) -> list[Prediction]:
         """Commit readings, then answer for each of their machines, in the order of their first row."""
         with self.metrics.stage("store"):
-            model.state.append(delivery.rows)
+            written = model.state.append(delivery.rows)
+            model.recent.note(delivery.rows, written)
         self.metrics.count("readings", len(delivery.rows.time_us), plant=model.plant.name)
         return await self._stored(model, delivery.machines, as_of_us, _delivered(delivery), with_reasons)
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +116,32 @@ def test_two_processes_agree_on_the_cells_of_new_sensors(tmp_path: Path) -> None
 
 def test_what_is_no_state_is_named(tmp_path: Path) -> None:
     (tmp_path / "s.sqlite").write_bytes(b"no database at all, though long enough" * 40)
-    with pytest.raises(InputError, match="Unreadable state of a plant: expected SQLite, version 1"):
+    with pytest.raises(InputError, match="Unreadable state of a plant: expected SQLite, version 2"):
         State(tmp_path / "s.sqlite")
+
+
+def test_a_store_of_the_version_before_is_taken_over_with_its_readings(tmp_path: Path) -> None:
+    state = State(tmp_path / "s.sqlite")
+    state.append(rows("m", [10], ("a",), [[1]]))
+    state.close()
+    with closing(sqlite3.connect(tmp_path / "s.sqlite")) as before:
+        before.executescript("DROP TABLE numbers; PRAGMA user_version=1")
+    again = State(tmp_path / "s.sqlite")
+    assert again.read("m", ["a"], span_us=100)[1].tolist() == [[1]]
+    assert again.number("m") == 0
+    written = again.append(rows("m", [20], ("a",), [[2]]))
+    assert (again.number("m"), written.before) == (written.number, {"m": 0})
+
+
+def test_what_is_written_of_a_machine_has_a_number_of_its_own_whoever_writes(tmp_path: Path) -> None:
+    one, other = State(tmp_path / "s.sqlite"), State(tmp_path / "s.sqlite")
+    first = one.append(rows("m", [10], ("a",), [[1]]))
+    assert first.before == {"m": 0}
+    other.seed(rows("m", [5], ("a",), [[1]]))
+    between = one.number("m")
+    assert between > first.number
+    assert one.append(rows("m", [11], ("a",), [[1]])).before == {"m": between}
+    assert one.number("n") == 0
 
 
 cells = st.one_of(st.none(), st.floats(-1e6, 1e6, width=32))

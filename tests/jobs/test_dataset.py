@@ -20,7 +20,8 @@ from jobs.series.later import count_failures
 from models.config import Clock, ModelConfig, WindowConfig
 from models.errors import InputError, NotFoundError
 from models.labels import MachineLog
-from models.windows import MachineEvents, channels_of, context_of, series_of, tick_of, window_at, window_ending
+from models.online import window_at
+from models.windows import MachineEvents, channels_of, context_of, series_of, tick_of, window_ending
 
 HOUR = 3_600_000_000
 CLOCK = Clock()
@@ -156,7 +157,7 @@ def test_a_window_from_the_last_rows_of_a_real_history_equals_the_trained_one(pl
     for stop in (70, 500, len(times)):
         tick, rows = int(tick_of(times[stop - 1 : stop], CLOCK)[0]), slice(max(0, stop - 80), stop)
         online = window_at(
-            "P-05", times[rows], values[rows], known["P-05"], tick=tick, clock=CLOCK, window=window,
+            times[rows], values[rows], known["P-05"], tick=tick, clock=CLOCK, window=window,
             channels=context_of(data.channels),
         )  # fmt: skip
         assert online.tobytes() == window_ending(data.series["P-05"], tick, window.length).tobytes()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.config import Clock, WindowConfig
 from models.errors import InputError
+from models.online import window_at
 from models.windows import (
     Channel,
     MachineEvents,
@@ -17,7 +18,6 @@ from models.windows import (
     series_of,
     span_us,
     tick_of,
-    window_at,
     window_ending,
     windows_ending,
 )
@@ -125,9 +125,9 @@ def test_channels_are_in_the_order_of_names_whatever_the_order_given():
 def test_a_window_asked_for_later_ends_with_empty_ticks_after_what_is_carried() -> None:
     window = WindowConfig(length=4, carry=1)
     times, values = np.array([HOUR]), column(7)
-    found = window_at("m", times, values, MachineEvents(), tick=3, clock=CLOCK, window=window)
+    found = window_at(times, values, MachineEvents(), tick=3, clock=CLOCK, window=window)
     np.testing.assert_array_equal(found[:, 0], [NAN, 7, 7, NAN])
-    far = window_at("m", times, values, MachineEvents(), tick=50, clock=CLOCK, window=window)
+    far = window_at(times, values, MachineEvents(), tick=50, clock=CLOCK, window=window)
     assert np.isnan(far[:, 0]).all() and far.shape == (4, 3)
 
 
@@ -151,6 +151,6 @@ def test_online_windows_equal_offline_windows_byte_for_byte(data, length, carry)
         tick = int(tick_of(times[stop - 1 : stop], CLOCK)[0])
         since = np.searchsorted(times, tick * HOUR - span_us(CLOCK, window), side="right")  # what a store keeps
         rows = slice(since, stop)
-        online = window_at("m", times[rows], values[rows], events, tick=tick, clock=CLOCK, window=window)
+        online = window_at(times[rows], values[rows], events, tick=tick, clock=CLOCK, window=window)
         assert online.tobytes() == window_ending(offline, tick, length).tobytes()
         assert online.shape == (length, 5) and online.dtype == np.float32

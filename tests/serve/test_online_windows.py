@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.home import Home
-from cluster.received import Rows
+from cluster.received import Rows, State
 from models.predict import prediction_id, window_digest
 from models.quality import scale_of
 from models.windows import (
@@ -89,6 +89,41 @@ def test_the_window_as_of_any_tick_is_the_same_bytes(model: Model, seed: int) ->
         assert found is not None
         # A tick knows what was received up to its end; the series ends there, as history did then.
         assert found.values.tobytes() == offline(model, times, values, MachineEvents(), tick).tobytes()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_writes_what_and_when_the_newest_window_is_that_of_the_store(model: Model, seed: int) -> None:
+    rng, other, reach = np.random.default_rng(seed), State(model.state.path), 2  # hours that a delivery spreads over
+    for step in range(120):
+        at = START_US + int(rng.integers(0, 30 + 2 * step)) * 1_800_000_000  # old and new ticks, and gaps between
+        at = max(at, (model.state.newest_us("m") or 0) + HOUR_US) if step % 4 == 0 else at  # the next tick, alone
+        num = 1 if step % 4 == 0 else int(rng.integers(1, 6))
+        times = at + rng.integers(0, reach * 60, num) * 60_000_000
+        values = rng.normal(50, 20, (num, 2)).astype(np.float32)
+        values[rng.random((num, 2)) < 0.3] = np.nan
+        sensors = [model.sensors, model.sensors[::-1], model.sensors[:1]][step % 3]
+        machines = [["m", "n"][i] for i in rng.integers(0, 2, num)]
+        rows = Rows(machines, times, sensors, np.ascontiguousarray(values[:, : len(sensors)]))
+        match rng.choice(["own", "own", "own", "another", "history", "taken"]):
+            case "own":
+                model.recent.note(rows, model.state.append(rows))
+            case "another":
+                other.append(rows)
+            case "history":
+                other.seed(rows)
+            case "taken":
+                other.taken(10**9)
+                other.prune(model.span_us)
+        for machine in ("m", "n"):
+            newest = model.state.newest_us(machine)
+            found, expected = cut(model, machine, None), None if newest is None else cut(model, machine, newest)
+            assert (found is None) == (expected is None)
+            if found is not None and expected is not None:
+                assert found.values.tobytes() == expected.values.tobytes()
+                assert (found.tick, found.data_until_us, found.num_rows) == (
+                    expected.tick, expected.data_until_us, expected.num_rows,
+                )  # fmt: skip
+    other.close()
 
 
 def test_context_channels_are_the_same_bytes(model: Model) -> None:
