@@ -17,17 +17,22 @@ from cluster.home import Home
 from cluster.storage import read_events, read_readings
 from models.errors import NotFoundError
 from models.predict import Outlook, iso, outlooks, shown
-from models.windows import Float, Int, grid, series_of, tick_of, windows_ending
+from models.windows import Float, Int, grid, series_of, silence, tick_of, windows_ending
 from serve.scorer import Model
 
 STEPS, MOST_STEPS = 300, 1_000
+MOST_ROWS = 500_000  # in memory at once, 44 MB of 22 sensors: fewer steps are told where a tick holds many rows
 POINTS = 100  # moments at which the model is asked: a hundred windows take ten milliseconds
 _EVENT = ("kind", "code", "component", "failure_mode", "finding")
 
 
 def past(home: Home, model: Model, machine: str, *, steps: int, until_us: int) -> dict[str, Any]:
-    """The ``steps`` ticks up to ``until_us``. Raises NotFoundError where the machine has no reading."""
+    """The ``steps`` ticks up to ``until_us``, or as many as ``MOST_ROWS`` hold.
+
+    Raises NotFoundError where the machine has no reading.
+    """
     config, sensors = model.spec.config, model.sensors
+    steps = min(steps, _most_steps(model, machine))
     step_us, length = config.clock.step_us, config.window.length
     tick = int(tick_of(np.array([until_us]), config.clock)[0])
     first = tick - steps + 1
@@ -55,6 +60,13 @@ def past(home: Home, model: Model, machine: str, *, steps: int, until_us: int) -
         "predictions": _said(model, ends, windows),
         "events": _events(home, model.plant.name, machine, (first - 1) * step_us, until_us),
     }
+
+
+def _most_steps(model: Model, machine: str) -> int:
+    back = silence(model.spec.config.window)
+    newest = model.recent.window(machine, model.plant.events_of(machine), model.context)
+    rows_a_tick = 1.0 if newest is None else max(1.0, newest.num_rows / back)
+    return max(1, int(MOST_ROWS / rows_a_tick) - back)
 
 
 def _rows(home: Home, model: Model, machine: str, since_us: int, until_us: int) -> tuple[Int, Float]:

@@ -52,6 +52,15 @@ def test_it_ends_where_it_is_asked_to_and_holds_as_much(call: Any, rows: Any) ->
     assert len(call("GET", f"{PLANT}/machines/m1/history?steps=1000").json["predictions"]) == 3  # one in ten ticks
 
 
+def test_where_a_tick_holds_many_rows_fewer_ticks_are_told(
+    call: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = [row | {"time": row["time"] + 10 * i} for row in rows(30) for i in range(20)]
+    call("POST", f"{PLANT}/machines/m1/readings", {"readings": dense})
+    monkeypatch.setattr("serve.past.MOST_ROWS", 320)  # sixteen ticks, of which ten are what the first window needs
+    assert 5 <= len(call("GET", f"{PLANT}/machines/m1/history?steps=30").json["times"]) <= 7
+
+
 @pytest.mark.parametrize("steps", ["0", "-1", "1001", "1e2", "", "²", "9" * 5000])
 def test_a_number_of_steps_that_is_none_is_refused(call: Any, steps: str) -> None:
     answer = call("GET", f"{PLANT}/machines/m1/history?steps={steps}")
