@@ -139,11 +139,11 @@ def _exposed_until(edges: tuple[float, ...], horizons: tuple[float, ...]) -> Flo
 def quantiles(hazard: ArrayLike, edges: Sequence[float], q: ArrayLike = (0.1, 0.5, 0.9)) -> Float64:
     """Remaining life that a share ``q``, [Q] or one a row [B, Q], does not reach [B, Q]; inf past the last edge."""
     decay, share = decay_of(hazard), np.asarray(q, dtype=np.float64)
-    return reached(decay, edges, np.broadcast_to(-np.log1p(-share), (len(decay), share.shape[-1])))
+    return reached(decay, edges, np.atleast_2d(-np.log1p(-share)))
 
 
 def reached(decay: Float64, edges: Sequence[float], wanted: Float64) -> Float64:
-    """When the cumulative hazard reaches ``wanted`` [B, Q], ``-log(1 - q)`` for quantile q; inf past the last edge."""
+    """When the cumulative hazard reaches ``wanted`` [B or 1, Q], ``-log(1 - q)`` for quantile q; inf past the end."""
     starts, inner = _starts(tuple(edges)), decay[:, :-1]
     total = np.zeros(decay.shape)  # at 0 and at every inner edge
     np.cumsum(inner, axis=1, out=total[:, 1:])
