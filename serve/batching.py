@@ -62,9 +62,9 @@ class Batcher:
             self._answer(some)
 
     def _answer(self, some: list[_Waiting]) -> None:
-        whole = np.stack([window for windows, _ in some for window in windows])
-        self.observe(len(whole))
         try:
+            whole = np.stack([window for windows, _ in some for window in windows])
+            self.observe(len(whole))
             found = seen(self.predictor, whole)
         except Exception as error:  # each request says so itself
             for _, future in some:

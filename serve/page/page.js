@@ -64,23 +64,24 @@ async function show() {
   const asked = ++state.asked, { plant, machine } = place();
   if (!plant) return;
   const [{ plants }, { machines }] = await Promise.all([ask("v1/plants"), ask(of(plant))]);
-  const [one, past] = machine ? await Promise.all([ask(of(plant, machine)), ask(of(plant, machine) + "/history")]) : [];
+  const [one, past] = machine ? await Promise.all([ask(of(plant, machine)), ask(of(plant, machine) + "/history")]).catch((error) => [error]) : [];
+  const there = past !== undefined;
   if (asked !== state.asked) return; // a later question is on its way
   state.machines = machines;
   state.models = Object.fromEntries(plants.map((p) => [p.name, p]));
   $("plant").value = plant;
-  document.querySelector("main").className = machine ? "two" : "";
+  document.querySelector("main").className = there ? "two" : "";
   $("list").hidden = machines.length === 0;
   stateOfModel(plant);
   list();
-  $("detail").hidden = !machine;
-  if (machine) detail(plant, one, past);
-  if (machine && machine !== state.open) $("detail").focus({ preventScroll: true });
+  $("detail").hidden = !there;
+  if (there) detail(plant, one, past);
+  if (there && machine !== state.open) $("detail").focus({ preventScroll: true });
   if (machine !== state.open) window.scrollTo(0, 0);
   state.open = machine;
   document.title = "Millwright: " + (machine || plant);
   const stale = machines.filter((m) => m.data.stale).length;
-  $("note").textContent = machines.length ? machines.length + " machines" + (stale ? ", " + stale + " of them silent" : "") + ", as of " + new Date().toLocaleTimeString() + "." : "No machine of this plant has readings yet.";
+  $("note").textContent = one instanceof Error ? one.message : machines.length ? machines.length + " machines" + (stale ? ", " + stale + " of them silent" : "") + ", as of " + new Date().toLocaleTimeString() + "." : "No machine of this plant has readings yet.";
 }
 
 function figure(title, drawn, cls) {

@@ -92,6 +92,14 @@ def test_it_is_live_and_a_place_can_be_shared(page: Page, caller: Caller) -> Non
     page.until("document.querySelector('#detail h2')?.textContent === '<b>odd</b> / näme'")
 
 
+def test_a_machine_that_is_not_there_is_said_beside_those_that_are(page: Page) -> None:
+    page.evaluate("location.hash = '#mill/nobody'")
+    page.until("document.getElementById('note').textContent.includes('Unknown machine')")
+    assert page.evaluate("document.querySelectorAll('#machines tbody tr').length") == 3
+    assert page.evaluate("document.getElementById('detail').hidden")
+    page.said = [text for text in page.said if "404" not in text]  # the browser's own line of the answer
+
+
 def test_a_wrong_key_says_so_and_a_closed_one_leaves_nothing(page: Page, new_key: Callable[..., str]) -> None:
     page.evaluate("document.getElementById('leave').click()")
     page.until("document.getElementById('access')?.hidden === false && document.getElementById('list')?.hidden")
