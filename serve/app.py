@@ -13,7 +13,6 @@ import http.client
 import logging
 import os
 import shutil
-import sys
 import threading
 import time
 from contextlib import closing
@@ -38,7 +37,6 @@ READY_S = 60.0
 STOP_S = 15.0
 CHECK_S = 3.0  # a window takes a millisecond; a replica that needs more is stuck
 HEALTH_S = 4.0
-SWITCH_S = 0.001  # for which a thread that writes the journal may hold up an answer; 5 ms by default
 
 
 class ServeReport(Report):
@@ -64,7 +62,6 @@ class Replica:
         from serve.service import open_service
 
         log_to(home.logs / "replica.log")
-        sys.setswitchinterval(SWITCH_S)
         settings = home.settings.serve
         self._service = open_service(home, now_us=lambda: time.time_ns() // 1000)
         self._service.start()
