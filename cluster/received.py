@@ -77,7 +77,7 @@ class State:
 
     def __init__(self, path: Path, *, fsync: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self._lock = path, threading.RLock()
+        self._path, self._lock = path, threading.RLock()
         try:
             self._db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -243,7 +243,7 @@ class State:
 
     def _broken(self, found: str) -> InputError:
         return InputError(
-            "Unreadable state of a plant", expected=f"SQLite, version {VERSION}", found=found, where=self.path,
+            "Unreadable state of a plant", expected=f"SQLite, version {VERSION}", found=found, where=self._path,
             do="Restore the file from a copy, or move it away: readings that no ingest has taken are in it alone",
         )  # fmt: skip
 

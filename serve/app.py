@@ -141,9 +141,10 @@ def _serve(home: Home, url: str, listener: str, plants: list[dict[str, str]], pr
 
     settings = home.settings.serve
     gpus = float(ray.cluster_resources().get("GPU", 0))
-    if settings.gpus > gpus:
+    if settings.gpus * settings.replicas > gpus:
         raise InputError(
-            "Not enough GPUs", expected=f"{settings.gpus:g} a replica", found=f"{gpus:g}", where="serve.gpus",
+            "Not enough GPUs", expected=f"{settings.gpus:g} a replica, {settings.replicas} of them", found=f"{gpus:g}",
+            where="serve.gpus",
             do="Set it to 0: networks then run on the CPU, by ONNX Runtime",
         )  # fmt: skip
     stopping = threading.Event()

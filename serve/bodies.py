@@ -26,9 +26,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_body(
-    request: Request, *, accepts: tuple[str, ...] = (JSON,), max_bytes: int, wait_s: float = 1.0
-) -> bytes:
+async def read_body(request: Request, *, accepts: tuple[str, ...] = (JSON,), max_bytes: int, wait_s: float) -> bytes:
     """The whole body, which begins within ``wait_s`` and then comes at ``LEAST_BYTES_S`` at least.
 
     Raises MediaTypeError, TooLargeError or SlowError.

@@ -6,7 +6,6 @@ it as ever, and the model that answers now says what it would have said then; wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ import pyarrow.compute as pc
 from cluster.home import Home
 from cluster.storage import read_events, read_readings
 from models.errors import NotFoundError
-from models.predict import Outlook, iso, outlooks, shown
+from models.predict import iso
 from models.windows import Float, Int, grid, series_of, silence, tick_of, windows_ending
+from serve.batching import seen
 from serve.scorer import Model
 
 STEPS, MOST_STEPS = 300, 1_000
@@ -103,19 +103,13 @@ def _sensor(model: Model, index: int, values: Float) -> dict[str, Any]:
 
 
 def _said(model: Model, ends: Int, windows: Float) -> list[dict[str, Any]]:
-    if not len(ends):
-        return []
-    spec = model.spec
-    scored = model.predictor.score(windows)
-    missing, _ = shown(spec, windows)
-    looks: Sequence[Outlook] = outlooks(spec, scored.hazard, scored.modes, missing)
     return [
         {
-            "as_of": iso(int(end) * spec.config.clock.step_us),
-            "failure_probability": look.failure_probability,
-            "remaining_useful_life": look.remaining_useful_life,
+            "as_of": iso(int(end) * model.spec.config.clock.step_us),
+            "failure_probability": each.outlook.failure_probability,
+            "remaining_useful_life": each.outlook.remaining_useful_life,
         }
-        for end, look in zip(ends, looks, strict=True)
+        for end, each in zip(ends, seen(model.predictor, windows), strict=True)
     ]
 
 

@@ -76,6 +76,8 @@ class Recent:
                     tail.counts[-1], tail.means[-1, ours] = 1, rows.values[row, theirs]
                 else:
                     tail.dirty.add(tick)
+                    if len(tail.dirty) > self._ticks:  # nobody asks about it: another model answers for the machine
+                        del self._tails[machine]
                 tail.newest_us = max(tail.newest_us, time_us)
 
     def window(self, machine: str, events: MachineEvents, channels: Sequence[Channel]) -> Newest | None:

@@ -124,6 +124,11 @@ class Scorer:
         """The plant's model on trial, where there is one."""
         return self._trials.get(plant)
 
+    def readers(self, model: Model) -> list[Model]:
+        """A plant's model, and its model on trial: both read one store."""
+        trial = self._trials.get(model.plant.name)
+        return [model] if trial is None else [model, trial.model]
+
     def refresh(self) -> list[str]:
         """Load what is new. Returns the plants whose model changed; a failure leaves the last good one."""
         changed = []
@@ -155,8 +160,8 @@ class Scorer:
             model.predictor.hazard(model.empty_windows(1))
 
     def start(self) -> None:
-        """Refresh every ``serve.model_poll_s`` in the background. Each work in a thread of its own, so that a registry
-        that hangs keeps nobody's key open."""
+        """Refresh every ``serve.model_poll_s`` in the background. Each work in a thread of its own: a registry
+        that hangs holds up neither an identity provider's keys nor metrics."""
         for work in (self.refresh, *self._also):
             self._threads.append(threading.Thread(target=self._poll, args=(work,), daemon=True))
             self._threads[-1].start()

@@ -73,7 +73,8 @@ class Service:
         """Commit readings, then answer for each of their machines, in the order of their first row."""
         with self.metrics.stage("store"):
             written = model.state.append(delivery.rows)
-            model.recent.note(delivery.rows, written)
+            for one in self.scorer.readers(model):
+                one.recent.note(delivery.rows, written)
         self.metrics.count("readings", len(delivery.rows.time_us), plant=model.plant.name)
         return await self._stored(model, delivery.machines, as_of_us, _delivered(delivery), with_reasons)
 

@@ -92,13 +92,15 @@ def test_the_window_as_of_any_tick_is_the_same_bytes(model: Model, seed: int) ->
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whoever_writes_what_and_when_the_newest_window_is_that_of_the_store(model: Model, seed: int) -> None:
-    rng, other, reach = np.random.default_rng(seed), State(model.state.path), 2  # hours that a delivery spreads over
+def test_whoever_writes_what_and_when_the_newest_window_is_that_of_the_store(
+    model: Model, plant_home: Home, seed: int
+) -> None:
+    rng, other = np.random.default_rng(seed), State(plant_home.of("mill").state)
     for step in range(120):
         at = START_US + int(rng.integers(0, 30 + 2 * step)) * 1_800_000_000  # old and new ticks, and gaps between
         at = max(at, (model.state.newest_us("m") or 0) + HOUR_US) if step % 4 == 0 else at  # the next tick, alone
         num = 1 if step % 4 == 0 else int(rng.integers(1, 6))
-        times = at + rng.integers(0, reach * 60, num) * 60_000_000
+        times = at + rng.integers(0, 120, num) * 60_000_000
         values = rng.normal(50, 20, (num, 2)).astype(np.float32)
         values[rng.random((num, 2)) < 0.3] = np.nan
         sensors = [model.sensors, model.sensors[::-1], model.sensors[:1]][step % 3]
@@ -124,6 +126,38 @@ def test_whoever_writes_what_and_when_the_newest_window_is_that_of_the_store(mod
                     expected.tick, expected.data_until_us, expected.num_rows,
                 )  # fmt: skip
     other.close()
+
+
+def test_what_nobody_asks_about_is_not_kept_and_a_window_reads_only_what_has_changed(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(tick: int, minute: int = 0) -> None:
+        at = np.array([START_US + (60 * tick + minute) * 60_000_000])
+        rows = Rows(["m"], at, model.sensors, np.array([[50.0 + tick, 1.0]], np.float32))
+        model.recent.note(rows, model.state.append(rows))
+
+    for tick in range(30):
+        send(tick)
+    cut(model, "m", None)
+    read, spans = model.state.read, list[int]()
+
+    def counted(*asked: Any, span_us: int, **more: Any) -> Any:
+        spans.append(span_us)
+        return read(*asked, span_us=span_us, **more)
+
+    monkeypatch.setattr(model.state, "read", counted)
+    send(30)
+    cut(model, "m", None)
+    assert spans == []  # a row that begins a tick alone
+    send(30, -7)
+    cut(model, "m", None)
+    assert spans == [HOUR_US]  # its tick, not its window
+    for tick in range(31, 90):
+        send(tick)
+        send(tick, -5)
+    assert "m" not in model.recent._tails
+    assert cut(model, "m", None) is not None
+    assert spans == [HOUR_US, model.span_us]  # all of it, once
 
 
 def test_context_channels_are_the_same_bytes(model: Model) -> None:

@@ -44,6 +44,13 @@ def test_sensors_are_the_means_of_ticks_with_what_is_usual_and_what_training_saw
     assert vibration["values"][-1] == pytest.approx(sent[-1]["vibration"], abs=1e-6)
 
 
+def test_of_rows_without_any_value_the_model_says_nothing(call: Any, rows: Any) -> None:
+    empty = [{"time": row["time"], "vibration": None} for row in rows(5)]
+    assert call("POST", f"{PLANT}/machines/m1/readings", {"readings": empty}).status == 200
+    found = call("GET", f"{PLANT}/machines/m1/history").json
+    assert (len(found["times"]), found["predictions"]) == (5, [])
+
+
 def test_it_ends_where_it_is_asked_to_and_holds_as_much(call: Any, rows: Any) -> None:
     call("POST", f"{PLANT}/machines/m1/readings", {"readings": rows(30)})
     found = call("GET", f"{PLANT}/machines/m1/history?steps=4&as_of=2025-06-15T10:30:00Z").json

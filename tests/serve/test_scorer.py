@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from jobs.ingest import run as ingest
 from models.errors import GateError, NotFoundError
 from models.source import MachineFrom
 from serve.cuts import cut
+from serve.metrics import Metrics
+from serve.scorer import Scorer
 from serve.service import Service, open_service
 from tests.serve.conftest import describe
 
@@ -114,6 +118,21 @@ def test_another_plants_bundle_is_refused(service: Service, plant_home: Home, ch
     (plant_home.registry / "champions" / "mill.json").write_text(json.dumps(where))
     service.scorer.refresh()
     assert service.scorer.model("mill").spec.version == "v1"
+
+
+def test_a_registry_that_hangs_holds_up_neither_keys_nor_metrics(plant_home: Home) -> None:
+    settings = plant_home.settings.model_copy(
+        update={"serve": plant_home.settings.serve.model_copy(update={"model_poll_s": 0.01})}
+    )
+    looked, hangs = threading.Event(), threading.Event()
+    scorer = Scorer(replace(plant_home, settings=settings), Metrics(), also=(looked.set,))
+    scorer.refresh = lambda: hangs.wait(5)  # type: ignore[method-assign,assignment,return-value]
+    scorer.start()
+    assert looked.wait(2)
+    looked.clear()
+    assert looked.wait(2)
+    hangs.set()
+    scorer.close()
 
 
 def test_the_health_check_scores(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

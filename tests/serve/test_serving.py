@@ -176,4 +176,4 @@ def test_without_a_gpu_a_share_of_one_is_refused(plant_home: Home) -> None:
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert found.returncode == 2
-    assert "Not enough GPUs: expected 0.25 a replica, found 0 (in serve.gpus)" in found.stderr
+    assert "Not enough GPUs: expected 0.25 a replica, 1 of them, found 0 (in serve.gpus)" in found.stderr

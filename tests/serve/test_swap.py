@@ -116,6 +116,20 @@ def test_a_share_of_the_machines_is_answered_by_the_model_on_trial_whoever_asks(
     assert set(versions(call("POST", f"{PLANT}/readings", body)).values()) == {"v1"}
 
 
+def test_both_models_know_of_a_delivery_without_reading_their_windows_again(
+    call: Any, plant_home: Home, champion_of: Callable[..., Path], rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_trial(plant_home, champion_of, 0.5)
+    call.service.scorer.refresh()
+    body = {"readings": [row | {"machine": m} for m in MACHINES for row in rows(9)]}
+    found = versions(call("POST", f"{PLANT}/readings", body))
+    monkeypatch.setattr(call.service.scorer.model("mill").state, "read", lambda *_, **__: 1 / 0)
+    later = [{"machine": m, "time": rows(9)[-1]["time"] + 3600, "vibration": 3.0} for m in MACHINES]
+    told = call("POST", f"{PLANT}/readings", {"readings": later})
+    assert told.status == 200, told.json
+    assert versions(told) == found
+
+
 def test_the_machines_of_a_share_are_those_of_a_smaller_one_and_more() -> None:
     def of(share: float) -> set[str]:
         one = Challenger("network", "v2", Path("x"), share)
