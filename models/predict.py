@@ -137,11 +137,11 @@ def shown(spec: BundleSpec, values_BWC: NDArray[np.float32]) -> tuple[NDArray[np
     whole = bool(known_BWC.all())
     if len(values_BWC) and (whole or known_BWC[:, :, spec.is_sensor].all()):
         low_C, high_C = spec.bounds
-        newest_BC, any_BC = values_BWC[:, -1], known_BWC[:, -1]
-        lapsed = not whole and bool((known_BWC.any(axis=1) != any_BC).any())  # a context that was known, and is no more
+        newest_BC = values_BWC[:, -1]
+        # A context that was known and is no more counts by its last value.
+        lapsed = not whole and bool((known_BWC.any(axis=1) != known_BWC[:, -1]).any())
         if not lapsed and not ((newest_BC < low_C) | (newest_BC > high_C)).any():
-            missing = np.zeros(len(values_BWC)) if whole else _missing(spec, any_BC)
-            return missing, [[] for _ in range(len(values_BWC))]
+            return np.zeros(len(values_BWC)), [[] for _ in range(len(values_BWC))]
     flags = _flags(spec, values_BWC, known_BWC)
     doubtful = ~flags[:, 0] | ~flags[:, 1] | np.any(flags[:, 2:], axis=1)
     found: list[list[Cause]] = [[] for _ in range(len(values_BWC))]

@@ -8,7 +8,6 @@ same whether a window holds a row a tick or sixty, and the window is the same by
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -51,7 +50,7 @@ class Recent:
     def __init__(self, state: State, sensors: Sequence[str], clock: Clock, window: WindowConfig) -> None:
         self._state, self._sensors, self._clock, self._window = state, sensors, clock, window
         self._ticks = silence(window)  # what a window reaches back
-        self._tails: OrderedDict[str, _Tail] = OrderedDict()
+        self._tails: dict[str, _Tail] = {}
         self._known: dict[tuple[str, ...], tuple[list[int], list[int]]] = {}
         self._lock = threading.Lock()
 
@@ -70,7 +69,7 @@ class Recent:
                 tail = self._tails.get(machine)
                 if tail is None:
                     continue
-                if lone and not tail.dirty and tick > tail.tick:
+                if lone and tick > tail.tick:
                     self._extend(tail, tick)
                     ours, theirs = self._columns(rows.sensors)
                     tail.counts[-1], tail.means[-1, ours] = 1, rows.values[row, theirs]
@@ -110,9 +109,8 @@ class Recent:
                 return None
             self._tails[machine] = tail
             if len(self._tails) > MOST_MACHINES:
-                self._tails.popitem(last=False)
+                self._tails.pop(next(iter(self._tails)))
         else:
-            self._tails.move_to_end(machine)
             self._renew(machine, tail)
         return tail
 

@@ -95,6 +95,9 @@ def test_a_missing_sensor_and_an_unknown_usual_are_said() -> None:
     found = {r["sensor"]: r for r in reasons(Additive((60.0, 2.4, None)), window)}
     assert found["vibration"]["text"] == "vibration unknown, usual 2.4 mm/s"
     assert found["vibration"]["value"] is None
+    window[-3, 1] = 0.0
+    again = {r["sensor"]: r for r in reasons(Additive((60.0, 2.4, None)), window)}["vibration"]
+    assert (again["value"], again["text"]) == (0.0, "vibration 0.0 mm/s, usual 2.4")  # the newest that is known
     assert found["since_service"]["text"] == "time since service 900 h, usual unknown"
 
 

@@ -250,6 +250,17 @@ def test_each_fault_of_a_window_is_named() -> None:
     assert [cause["code"] for cause in degradations(spec(), nothing)] == ["no_data"]
 
 
+def test_whatever_is_known_of_a_context_windows_together_are_told_as_each_alone() -> None:
+    of, rng = spec().model_copy(update={"ranges": {"since_service": (0.0, 600.0)}}), np.random.default_rng(6)
+    windows = np.stack([window() for _ in range(60)])
+    windows[:, :, 2] = rng.choice([np.nan, 500.0, 900.0], (60, W))
+    for each in [*windows, windows[0] * np.nan]:
+        missing, causes = shown(of, each[None])
+        assert causes == [degradations(of, each)]
+        assert missing.tolist() == missing_share(of, each[None]).tolist()
+    assert {len(degradations(of, each)) for each in windows} == {0, 1}
+
+
 def test_windows_together_are_read_as_each_alone_bit_by_bit() -> None:
     rng = np.random.default_rng(5)
     hazard = rng.uniform(0, 0.6, (40, 5)).astype(np.float32)

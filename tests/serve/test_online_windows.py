@@ -91,7 +91,7 @@ def test_the_window_as_of_any_tick_is_the_same_bytes(model: Model, seed: int) ->
         assert found.values.tobytes() == offline(model, times, values, MachineEvents(), tick).tobytes()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_whoever_writes_what_and_when_the_newest_window_is_that_of_the_store(
     model: Model, plant_home: Home, seed: int
 ) -> None:
@@ -116,7 +116,7 @@ def test_whoever_writes_what_and_when_the_newest_window_is_that_of_the_store(
             case "taken":
                 other.taken(10**9)
                 other.prune(model.span_us)
-        for machine in ("m", "n"):
+        for machine in [name for name in ("m", "n") if rng.random() < 0.6]:  # others write several times between
             newest = model.state.newest_us(machine)
             found, expected = cut(model, machine, None), None if newest is None else cut(model, machine, newest)
             assert (found is None) == (expected is None)

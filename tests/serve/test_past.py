@@ -80,7 +80,7 @@ def test_a_machine_without_readings_has_no_past(call: Any) -> None:
 
 
 def test_history_and_what_was_sent_are_one_series_and_events_are_told(call: Any, plant_home: Home) -> None:
-    ingested(plant_home, {"m1": 40})
+    ingested(plant_home, {"m1": 40, "m2": 40})
     call.service.scorer.refresh()
     last = START + timedelta(hours=39)
     newest = {"time": last.isoformat(), "vibration": 8.5}
@@ -93,5 +93,6 @@ def test_history_and_what_was_sent_are_one_series_and_events_are_told(call: Any,
     assert values[1, -1] == 8.5
     assert len(found["predictions"]) == 40
     assert [(e["kind"], e["started_at"]) for e in found["events"]] == [("maintenance", START.isoformat())]
+    assert call("GET", f"{PLANT}/machines/m2/history?steps=100").json["events"] == []
     now = call("GET", f"{PLANT}/machines/m1").json
     assert found["predictions"][-1]["failure_probability"] == pytest.approx(now["failure_probability"], abs=2e-6)
