@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,11 @@ def test_the_graph_and_a_pass_over_the_series_give_the_same_modes(bundle: Bundle
     served, batch = Predictor(bundle).score(windows), answers_of(bundle, device="cpu", newest=False)(series, rows)
     np.testing.assert_allclose(batch.hazard, served.hazard, atol=1e-5)
     np.testing.assert_allclose(batch.modes, served.modes, atol=1e-5)
+    by_torch = Predictor(bundle, device="cpu").score(windows)  # as on a GPU
+    np.testing.assert_allclose(by_torch.hazard, served.hazard, atol=1e-5)
+    np.testing.assert_allclose(by_torch.modes, served.modes, atol=1e-5)
+    untrusted = replace(bundle, spec=bundle.spec.model_copy(update={"mode_trust": 0.0}))
+    assert Predictor(untrusted, device="cpu").score(windows).modes.tolist() == [[0.5, 0.5]] * 3
     assert served.modes[2, 1] > 0.6 > served.modes[0, 1]  # worn out by its mode; nothing to see yet
 
 

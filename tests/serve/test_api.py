@@ -231,14 +231,16 @@ def test_packed_and_foreign_bodies_are_refused(call: Any, headers: dict[str, str
     assert answer.status == 415
 
 
+@pytest.mark.parametrize("path", [f"{PLANT}/score", f"{PLANT}/readings", "/v2/models/mill/infer"])
 @pytest.mark.parametrize(
-    ("pause_s", "num_bytes", "took_s"),
+    "came",
     [(60.0, 1, (0.1, 0.6)), (0.02, 1, (0.1, 0.6)), (0.02, 1_000, (0.8, 1.6))],
     ids=["nothing comes", "a byte now and then", "fast enough, and without an end"],
 )
 def test_a_slow_body_ends_with_408(
-    call: Any, monkeypatch: pytest.MonkeyPatch, pause_s: float, num_bytes: int, took_s: tuple[float, float]
+    call: Any, monkeypatch: pytest.MonkeyPatch, path: str, came: tuple[float, int, tuple[float, float]]
 ) -> None:
+    pause_s, num_bytes, took_s = came
     monkeypatch.setattr("serve.bodies.BODY_TIMEOUT_S", 0.8)
     call.service.settings = call.service.settings.model_copy(update={"body_wait_s": 0.1})
     sent: list[dict[str, Any]] = []
@@ -252,7 +254,7 @@ def test_a_slow_body_ends_with_408(
 
     headers = [(b"authorization", f"Bearer {call.key}".encode()), (b"content-type", b"application/json")]
     scope = {
-        "type": "http", "method": "POST", "path": f"{PLANT}/score", "raw_path": b"", "query_string": b"",
+        "type": "http", "method": "POST", "path": path, "raw_path": b"", "query_string": b"",
         "root_path": "", "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("t", 80),
         "client": ("127.0.0.1", 1),
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from models.errors import InputError
 from serve.api import create_app
 from serve.auth import Access
 from serve.limits import RateError, Rates
-from serve.service import Service
+from serve.service import Service, open_service
+from tests.serve.conftest import NOW_US, Caller
 
 PLANT = "/v1/plants/mill"
 
@@ -74,6 +76,18 @@ def test_who_asks_too_often_is_told_when_to_come_again(service: Service, call: A
     assert 'millwright_refused_total{reason="rate"} 2.0' in service.metrics.text().decode()
     call.key = other
     assert call("GET", f"{PLANT}/machines").status == 200
+
+
+@pytest.mark.parametrize(("most", "statuses"), [(None, [200] * 4), (40, [200, 429, 429, 429])])
+def test_a_replica_lets_its_share_through_however_many_there_may_be(
+    plant_home: Home, most: int | None, statuses: list[int]
+) -> None:
+    serve = plant_home.settings.serve.model_copy(update={"most_replicas": most})
+    scaled = replace(plant_home, settings=plant_home.settings.model_copy(update={"serve": serve}))
+    service = open_service(scaled, now_us=lambda: NOW_US)
+    call = Caller(create_app(service), limited(plant_home, rate=4), service)
+    assert [call("GET", f"{PLANT}/machines").status for _ in range(4)] == statuses
+    service.close()
 
 
 def test_a_keys_sizes_hold_beside_the_services(call: Any, plant_home: Home) -> None:

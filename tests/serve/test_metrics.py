@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from cluster.home import Home
 from serve.metrics import Metrics
-from serve.service import paid
+from serve.service import open_service, paid
+from tests.serve.conftest import NOW_US
+from tests.serve.test_serving import until
 
 
 def value(text: str, line: str) -> float:
@@ -26,6 +30,17 @@ def test_requests_that_are_worked_on_and_sizes_of_batches_are_told(call: Any) ->
     assert value(text, "millwright_in_flight") == 1  # that which asks
     assert value(text, 'millwright_batch_count{plant="mill"}') == 2
     assert value(text, 'millwright_batch_sum{plant="mill"}') == 71
+
+
+def test_a_service_counts_what_it_costs(plant_home: Home) -> None:
+    serve = plant_home.settings.serve.model_copy(update={"price_per_hour": 3.6e6, "model_poll_s": 0.01})
+    priced = replace(plant_home, settings=plant_home.settings.model_copy(update={"serve": serve}))
+    service = open_service(priced, now_us=lambda: NOW_US)
+    service.start()
+    try:
+        assert until(lambda: value(service.metrics.text().decode(), "millwright_cost_total") > 10, 10)
+    finally:
+        service.close()
 
 
 @pytest.mark.parametrize(("price", "cost"), [(0.0, 0.0), (1.8, 0.9)])

@@ -160,6 +160,14 @@ def test_what_nobody_asks_about_is_not_kept_and_a_window_reads_only_what_has_cha
     assert spans == [HOUR_US, model.span_us]  # all of it, once
 
 
+def test_no_more_machines_are_kept_than_may_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.recent.MOST_MACHINES", 2)
+    for name in ("a", "b", "c"):
+        model.state.append(Rows([name], np.array([START_US]), model.sensors, np.array([[1.0, 2.0]], np.float32)))
+        assert cut(model, name, None) is not None
+    assert set(model.recent._tails) == {"b", "c"}
+
+
 def test_context_channels_are_the_same_bytes(model: Model) -> None:
     times, values = history(3)
     events = MachineEvents(

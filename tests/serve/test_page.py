@@ -81,6 +81,16 @@ def test_a_machine_shows_its_curves_reasons_sensors_log_and_model(page: Page, ca
     assert "NaN" not in page.evaluate("document.getElementById('detail').innerHTML")
 
 
+def test_where_a_sensor_was_silent_its_line_has_a_gap(page: Page, caller: Caller) -> None:
+    hour = 3600.0
+    sent = [{"time": NOW_US / 1e6 + i * hour, "vibration": 1.0} | ({"oil_temp": 60.0} if i else {}) for i in range(2)]
+    caller.service.now_us = lambda: NOW_US + 2 * 3_600_000_000  # type: ignore[union-attr]
+    assert caller("POST", "/v1/plants/mill/machines/m1/readings", {"readings": sent}).status == 200
+    open_machine(page, "m1")
+    lines = page.evaluate("[...document.querySelectorAll('.sensors path.sensor')].map((p) => p.getAttribute('d'))")
+    assert sorted(line.count("M") for line in lines) == [1, 2]
+
+
 def test_it_is_live_and_a_place_can_be_shared(page: Page, caller: Caller) -> None:
     open_machine(page, "<b>odd</b> / näme")
     address = page.evaluate("location.href")
