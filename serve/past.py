@@ -22,7 +22,7 @@ from serve.scorer import Model
 
 STEPS, MOST_STEPS = 300, 1_000
 MOST_ROWS = 500_000  # in memory at once, 44 MB of 22 sensors: fewer steps are told where a tick holds many rows
-POINTS = 100  # moments at which the model is asked: a hundred windows take ten milliseconds
+POINTS = 100  # moments at which the model is asked: a hundred windows take seven milliseconds
 _EVENT = ("kind", "code", "component", "failure_mode", "finding")
 
 

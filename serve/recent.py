@@ -1,8 +1,8 @@
 """The newest ticks of machines, gridded: what a window is made of, without reading the store again for each reading.
 
 The one idea: a delivery changes a few ticks of a few machines. Those alone are read and averaged again; the others
-stand as long as nobody else has written, which the number of the machine's last delivery tells. So a reading costs the
-same whether a window holds a row a tick or sixty, and the window is the same bytes as one that is cut from the store.
+stand as long as nobody else has written, which the number of the machine's last delivery tells. So what a reading costs
+hangs on the rows of its tick, not of its window, and the window is the same bytes as one that is cut from the store.
 """
 
 from __future__ import annotations
