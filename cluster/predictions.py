@@ -23,7 +23,9 @@ from cluster.storage import to_us
 
 TABLE = "predictions"
 _TIME = pa.timestamp("us", "UTC")
-_AROUND = timedelta(days=1)  # a batch gives the tick's end where the service gives the reading's time
+# An id holds ``data_until``, which is ``as_of`` in a batch, so ``as_of`` in the table is one of a prediction's own times
+# (but for the rounding of statistics). A day around it made each write of a plant at 1 Hz read a day's ids.
+_AROUND = timedelta(seconds=1)
 SCHEMA = pa.schema(
     [
         ("prediction_id", pa.string()), ("plant", pa.string()), ("machine", pa.string()), ("as_of", _TIME),

@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from cluster.home import Home
+from cluster.places import read_parquet
 from cluster.predictions import append_predictions, as_table
 from serve.journal import Item, Journal, to_delta
 from serve.metrics import Metrics
@@ -97,6 +98,22 @@ def test_the_table_holds_a_prediction_once_across_processes(home: Home) -> None:
     assert rows[0]["degraded"] == '["short_history"]'
     assert rows[0]["failure_modes"] == '{"seal":0.2,"shaft":0.05}'
     assert rows[0]["as_of"].isoformat() == "2025-06-15T12:00:00+00:00"
+
+
+def test_a_write_reads_the_ids_of_its_own_time_alone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, files = to_delta(home), list[int]()
+
+    def counted(paths: Sequence[str], *asked: Any, **more: Any) -> Any:
+        files.append(len(paths))
+        return read_parquet(paths, *asked, **more)
+
+    monkeypatch.setattr("cluster.predictions.read_parquet", counted)
+    for hour in range(10):
+        at = f"2025-06-15T{10 + hour}:00:00Z"
+        made = prediction(f"p{hour}") | {"as_of": at, "data_until": at}
+        assert append("mill", [("mill", made, 1)], "one", hour + 1) == 1
+        assert append("mill", [("mill", made, 1)], "another", hour + 1) == 0
+    assert files == [1] * 10  # of as many as there are
 
 
 def test_a_journal_from_before_there_were_modes_goes_on(home: Home) -> None:
