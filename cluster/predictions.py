@@ -23,7 +23,7 @@ from cluster.storage import to_us
 
 TABLE = "predictions"
 _TIME = pa.timestamp("us", "UTC")
-# An id holds ``data_until``, which is ``as_of`` in a batch, so ``as_of`` in the table is one of a prediction's own times
+# An id holds ``data_until``, which is ``as_of`` in a batch: ``as_of`` in the table is one of a prediction's own times
 # (but for the rounding of statistics). A day around it made each write of a plant at 1 Hz read a day's ids.
 _AROUND = timedelta(seconds=1)
 SCHEMA = pa.schema(
